@@ -1,0 +1,110 @@
+"""Checkpoint folders: where they come from, and reading arrays from them without ever unpickling."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+
+from routellm_core._optional import import_extra
+from routellm_core.errors import CheckpointError
+
+__all__ = ["ASSETS", "file_sha256", "read_json", "read_safetensors", "resolve_checkpoint"]
+
+ASSETS = Path(__file__).parent / "assets"
+_UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+
+
+def resolve_checkpoint(path_or_id: str | Path, *, revision: str | None = None) -> Path:
+    """Return the local folder of a checkpoint.
+
+    Args:
+        path_or_id: a folder, or a Hugging Face Hub id ``owner/name`` (downloaded once into the Hub's own cache;
+            pickled weights are never fetched).
+        revision: a Hub branch, tag or commit.
+
+    Raises:
+        CheckpointError: neither a folder nor a Hub id that can be fetched.
+        MissingExtraError: a Hub id without the extra ``[hub]``.
+    """
+    folder = Path(path_or_id).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise CheckpointError(f"checkpoint {str(path_or_id)!r} is a file; give the folder that holds it")
+    if not isinstance(path_or_id, str) or path_or_id.count("/") != 1 or path_or_id.startswith((".", "/", "~")):
+        raise CheckpointError(
+            f"no checkpoint folder {str(path_or_id)!r}; give a folder, or a Hugging Face Hub id such as "
+            "'routellm/mf_gpt4_augmented'"
+        )
+    hub = import_extra("huggingface_hub", extra="hub", purpose=f"Downloading the checkpoint {path_or_id!r}")
+    try:
+        return Path(
+            hub.snapshot_download(
+                path_or_id, revision=revision, ignore_patterns=[f"*{suffix}" for suffix in _UNSAFE_SUFFIXES]
+            )
+        )
+    except Exception as error:  # the Hub client raises httpx, requests, OS and its own errors alike
+        raise CheckpointError(
+            f"checkpoint {path_or_id!r} is neither a folder here nor could it be fetched from the Hugging Face Hub "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no details'})"
+        ) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        CheckpointError: the file is missing, not JSON, or not an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not readable as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, not a {type(content).__name__}")
+    return content
+
+
+def read_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """Read every array of a safetensors file.
+
+    Raises:
+        CheckpointError: the file is missing (with a hint when only pickled weights are there), truncated or in
+            another format.
+    """
+    if not path.is_file():
+        unsafe = [item.name for item in sorted(path.parent.glob("*")) if item.suffix in _UNSAFE_SUFFIXES]
+        hint = (
+            f"; {unsafe[0]} is a pickle, which can run code when opened and is refused. Convert it to safetensors"
+            if unsafe
+            else ""
+        )
+        raise CheckpointError(f"{path} is missing{hint}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {key: np.asarray(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file (truncated or another format?): {error}"
+        ) from error
+
+
+@cache
+def _sha256_of(path: Path, _size: int, _modified: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits; remembered until its size or modification time changes."""
+    status = path.stat()
+    return _sha256_of(path, status.st_size, status.st_mtime_ns)

@@ -1,0 +1,102 @@
+"""The one door to litellm: imported on first use, and its exceptions translated into :class:`BackendError`."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from routellm_core.errors import BackendError
+
+__all__ = ["backend_error", "import_litellm"]
+
+_import_lock = threading.Lock()
+
+
+def import_litellm() -> Any:
+    """Import litellm (seconds, so never at our own import) and silence its console advertisements."""
+    with _import_lock:  # its own import is not safe under concurrent first calls from several threads
+        import litellm
+
+        litellm.suppress_debug_info = True
+    return litellm
+
+
+# Statuses at which the same request can succeed later or elsewhere: 408, 409 and 425 are timing, 429 is load.
+_RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
+_CLASS_PREFIX = re.compile(r"^(?:litellm\.)?\w*(?:Error|Exception|Timeout)(?::| -) ")
+
+
+def backend_error(error: Exception, *, model: str) -> BackendError:
+    """Translate any exception of a provider call.
+
+    litellm's exceptions follow the OpenAI SDK's. Where the provider answered, its status is kept. Where it did not,
+    litellm makes up a status; here a time-out becomes 504, a missing key 401, and a lost connection or an unreadable
+    answer 502.
+
+    Args:
+        error: what the call raised.
+        model: the model that was called.
+    """
+    if isinstance(error, BackendError):
+        return error
+    text = _first_line(error)
+    status = _status(error, text)
+    body = getattr(error, "body", None)
+    code = body.get("code") if isinstance(body, Mapping) else getattr(error, "code", None)
+    return BackendError(
+        f"model {model!r} failed with status {status}: {text}{_advice(status)}",
+        model=model,
+        status_code=status,
+        retryable=status in _RETRYABLE_STATUSES or status >= 500,
+        provider=getattr(error, "llm_provider", None) or None,
+        code=None if code is None else str(code),
+        retry_after=_retry_after(_response_headers(error)),
+    )
+
+
+def _status(error: Exception, text: str) -> int:
+    claimed = getattr(error, "status_code", None)
+    status = int(claimed) if isinstance(claimed, (int, str)) and str(claimed).isdigit() else 0
+    if _response_headers(error) and 400 <= status <= 599:
+        return status
+    if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
+        return 504
+    if "missing credentials" in text.lower() or "api_key client option must be set" in text.lower():
+        return 401
+    return status if 400 <= status < 500 else 502
+
+
+def _response_headers(error: Exception) -> Mapping[str, str]:
+    headers = getattr(error, "litellm_response_headers", None)
+    if not headers:
+        headers = getattr(getattr(error, "response", None), "headers", None)
+    return headers or {}
+
+
+def _advice(status: int) -> str:
+    if status == 401:
+        return (
+            ". Set the provider's key (an environment variable such as OPENAI_API_KEY, or api_key in the model's "
+            "settings), or check that it is valid"
+        )
+    if status == 404:
+        return ". Check the model's name and its api_base"
+    return ""
+
+
+def _first_line(error: Exception) -> str:
+    text = str(getattr(error, "message", None) or error).strip()
+    while (
+        shorter := _CLASS_PREFIX.sub("", text, count=1)
+    ) != text:  # "litellm.APIError: APIError: OpenAIException - …"
+        text = shorter
+    return text.splitlines()[0][:500].rstrip(".") if text else type(error).__name__
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    try:
+        return max(0.0, float(headers.get("retry-after", "")))
+    except ValueError:  # absent, or a date, which no provider here sends
+        return None

@@ -1,0 +1,93 @@
+"""The default backend: any provider that litellm knows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+from routellm_core._litellm import backend_error, import_litellm
+from routellm_core.backends.base import ModelSettings
+from routellm_core.errors import BackendError
+
+__all__ = ["LiteLLMBackend"]
+
+
+class LiteLLMBackend:
+    """Calls models through litellm. Any parameter that litellm or the provider takes is passed through."""
+
+    def complete(self, model: ModelSettings, parameters: Mapping[str, Any]) -> Any:
+        """See :class:`~routellm_core.backends.base.ChatBackend`."""
+        litellm = import_litellm()
+        try:
+            response = litellm.completion(**_arguments(model, parameters))
+        except Exception as error:
+            raise backend_error(error, model=model.model) from error
+        return _chunks(response, model.model) if parameters.get("stream") else _checked(response, model.model)
+
+    async def acomplete(self, model: ModelSettings, parameters: Mapping[str, Any]) -> Any:
+        """See :class:`~routellm_core.backends.base.ChatBackend`."""
+        litellm = await asyncio.to_thread(import_litellm)  # the first import takes seconds
+        try:
+            response = await litellm.acompletion(**_arguments(model, parameters))
+        except Exception as error:
+            raise backend_error(error, model=model.model) from error
+        return _achunks(response, model.model) if parameters.get("stream") else _checked(response, model.model)
+
+
+def _arguments(model: ModelSettings, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    settings = {
+        "api_base": model.api_base,
+        "api_key": model.api_key.get_secret_value() if model.api_key else None,
+        "timeout": model.timeout,
+        **model.extra,
+    }
+    given = {key: value for key, value in settings.items() if value is not None}
+    # One mechanism for retries: resilience. litellm's own and the SDK's would multiply with it.
+    return {**given, **parameters, "model": model.model, "num_retries": 0, "max_retries": 0}
+
+
+def _checked(response: Any, model: str) -> Any:
+    if not getattr(response, "choices", None):
+        raise _unreadable(model, "answered without choices")
+    return response
+
+
+def _chunks(stream: Any, model: str) -> Iterator[Any]:
+    is_first = True
+    try:
+        for chunk in stream:
+            if is_first and _is_made_up(chunk):
+                raise _unreadable(model, "sent a stream without chat completion chunks")
+            is_first = False
+            yield chunk
+    except Exception as error:
+        raise backend_error(error, model=model) from error
+
+
+async def _achunks(stream: Any, model: str) -> AsyncIterator[Any]:
+    is_first = True
+    try:
+        async for chunk in stream:
+            if is_first and _is_made_up(chunk):
+                raise _unreadable(model, "sent a stream without chat completion chunks")
+            is_first = False
+            yield chunk
+    except Exception as error:
+        raise backend_error(error, model=model) from error
+    finally:
+        await stream.aclose()  # a reader that stops early must free the connection
+
+
+def _is_made_up(chunk: Any) -> bool:
+    # Where a stream holds nothing readable (an HTML page, say), litellm ends it with a finish of its own making. A
+    # model's own first chunk carries a role or something said.
+    choice = chunk.choices[0] if chunk.choices else None
+    if choice is None or choice.finish_reason is None:
+        return False
+    delta = choice.delta
+    return not (delta.role or delta.content or delta.tool_calls)
+
+
+def _unreadable(model: str, what: str) -> BackendError:
+    return BackendError(f"model {model!r} {what}", model=model, status_code=502, retryable=True)

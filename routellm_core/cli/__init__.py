@@ -1,0 +1,44 @@
+"""The ``routellm`` command.
+
+Exit status: 0 done; 1 a model, an embedding or a file failed; 2 wrong usage or configuration; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    # An application may set its own environment: without this, litellm fetches a price map when it is imported.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    from routellm_core.cli._app import app
+    from routellm_core.cli._console import errors
+    from routellm_core.errors import (
+        ConfigError,
+        InvalidThresholdError,
+        MissingExtraError,
+        RouteLLMError,
+        UnknownRouterError,
+    )
+
+    try:
+        app()
+    except RouteLLMError as error:
+        errors.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
+        wrong_usage = (ConfigError, InvalidThresholdError, MissingExtraError, UnknownRouterError)
+        sys.exit(2 if isinstance(error, wrong_usage) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader (head, less) left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,37 @@
+"""The commands, put together. Each one's module imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+import routellm_core
+from routellm_core.cli._console import output
+from routellm_core.cli.chat import chat
+from routellm_core.cli.doctor import doctor
+from routellm_core.cli.route import route
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="routellm",
+    help="Route each prompt to the strong or the weak LLM. Routing works offline; only calling a model needs a key.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        output.print(f"routellm-core {routellm_core.__version__}")
+        raise typer.Exit
+
+
+app.command()(route)
+app.command()(chat)
+app.command()(doctor)

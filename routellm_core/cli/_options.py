@@ -1,0 +1,56 @@
+"""Options that several commands share, and the configuration they amount to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from routellm_core._options import validated
+from routellm_core.config import RouteLLMConfig, load_config
+
+__all__ = ["Config", "RouterName", "StrongModel", "Threshold", "WeakModel", "configuration"]
+
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", help="YAML file; see config.example.yaml.", envvar="ROUTELLM_CONFIG")
+]
+RouterName = Annotated[str | None, typer.Option("--router", "-r", help="Router to score with.  [default: mf]")]
+Threshold = Annotated[
+    str | None, typer.Option("--threshold", "-t", help="A score that reaches it goes strong.  [default: 0.116]")
+]
+StrongModel = Annotated[str | None, typer.Option("--strong-model", help="The strong model, by litellm's name.")]
+WeakModel = Annotated[str | None, typer.Option("--weak-model", help="The weak model, by litellm's name.")]
+
+
+def configuration(
+    path: Path | None,
+    *,
+    router: str | None = None,
+    threshold: str | None = None,
+    strong_model: str | None = None,
+    weak_model: str | None = None,
+    api_base: str | None = None,
+) -> RouteLLMConfig:
+    """Return the configuration with what the command line gave on top.
+
+    Raises:
+        ConfigError: from :func:`load_config`, or a value that does not fit.
+        InvalidThresholdError: a threshold that is not a number in [0, 1].
+    """
+    config = load_config(path)
+    models = {
+        "strong": {"model": strong_model, "api_base": api_base},
+        "weak": {"model": weak_model, "api_base": api_base},
+    }
+    changed: dict[str, Any] = {
+        "models": {
+            tier: {**getattr(config.models, tier).model_dump(), **_given(settings)} for tier, settings in models.items()
+        },
+        **_given({"router": router, "threshold": threshold}),
+    }
+    return validated(RouteLLMConfig, {**config.model_dump(), **changed}, subject="command line")
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}

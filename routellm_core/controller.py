@@ -1,0 +1,241 @@
+"""``Controller``: RouteLLM's public surface over the selector and a backend.
+
+A program written for RouteLLM changes its import from ``routellm.controller`` to ``routellm_core.controller``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from routellm_core._options import validated
+from routellm_core.backends.base import ChatBackend, ModelSettings
+from routellm_core.backends.resilience import ResiliencePolicy, ResilientCaller
+from routellm_core.errors import ConfigError, RoutingError, UnknownRouterError, did_you_mean
+from routellm_core.model_names import parse_model_name
+from routellm_core.responses import AsyncRoutedStream, RoutedStream, attach_decision
+from routellm_core.routers.base import Router
+from routellm_core.routers.registry import load_router
+from routellm_core.scoring import score_in_batches
+from routellm_core.selector import ModelSelector
+from routellm_core.types import ModelPair, RoutingDecision, Tier
+
+__all__ = ["Controller", "RoutingError"]
+
+ModelSpec = str | Mapping[str, Any] | ModelSettings
+
+
+class Controller:
+    """Routes OpenAI-shaped chat completions between two models.
+
+    Args:
+        routers: names of the routers to load; the first is the default.
+        strong_model: the strong model: a name, or its settings (base URL, key, extra parameters).
+        weak_model: likewise the weak model.
+        config: options per router, as in RouteLLM's configuration: ``{"mf": {"checkpoint_path": …}}``. Routers
+            without an entry take their defaults; ``mf`` then works offline.
+        api_base: base URL for the models that have none of their own.
+        api_key: key for the models that have none of their own.
+        progress_bar: show one while routers load and prompts are scored.
+        threshold: the default threshold, for calls that name none.
+        backend: calls the models; by default litellm.
+        resilience: retries and fallback to the other model.
+        selector_options: further options of :class:`~routellm_core.selector.ModelSelector` (``extract``,
+            ``no_prompt_tier``, ``on_scoring_error``, ``sticky``, ``memory``).
+
+    Attributes:
+        model_pair: the names of the two models.
+        routers: the loaded routers by name.
+        model_counts: answers per router and model, ``model_counts[router][model]``.
+        chat: ``chat.completions.create`` and ``acreate``, as in OpenAI's client.
+
+    Raises:
+        ConfigError: no router, an unknown option, or settings that do not fit.
+        UnknownRouterError: a router that is not registered.
+    """
+
+    def __init__(
+        self,
+        routers: Sequence[str],
+        strong_model: ModelSpec,
+        weak_model: ModelSpec,
+        config: Mapping[str, Mapping[str, Any]] | None = None,
+        api_base: str | None = None,
+        api_key: str | None = None,
+        progress_bar: bool = False,
+        *,
+        threshold: float | str | None = None,
+        backend: ChatBackend | None = None,
+        resilience: ResiliencePolicy | None = None,
+        selector_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        if isinstance(routers, str) or not routers:
+            raise ConfigError(f"routers={routers!r} must be a non-empty list of router names, such as ['mf']")
+        models: dict[Tier, ModelSettings] = {
+            "strong": _model_settings(strong_model, api_base, api_key),
+            "weak": _model_settings(weak_model, api_base, api_key),
+        }
+        self.model_pair = ModelPair(strong=models["strong"].model, weak=models["weak"].model)
+        self.progress_bar = progress_bar
+        self.model_counts: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
+        self._counts_lock = threading.Lock()
+        self.routers = self._load_routers(routers, config or {})
+        self._selectors = {
+            name: ModelSelector(router, self.model_pair, threshold=threshold, **(selector_options or {}))
+            for name, router in self.routers.items()
+        }
+        self._caller = ResilientCaller(backend or _default_backend(), models, policy=resilience)
+        self.chat = SimpleNamespace(completions=SimpleNamespace(create=self.completion, acreate=self.acompletion))
+
+    def completion(
+        self,
+        *,
+        router: str | None = None,
+        threshold: float | str | None = None,
+        session: str | None = None,
+        **parameters: Any,
+    ) -> Any:
+        """Route a chat completion and return the chosen model's answer.
+
+        Args:
+            router: a loaded router; by default the first one.
+            threshold: in [0, 1]; by default the controller's.
+            session: the conversation's id, for stickiness.
+            **parameters: OpenAI's chat completion parameters, passed through to the model: ``messages``, ``tools``,
+                ``response_format``, ``stream`` … ``model`` names the routing, ``"router-mf-0.116"``, and wins over
+                ``router`` and ``threshold``; ``"auto"`` takes the defaults, and the name of one of the two models,
+                or ``"strong"`` or ``"weak"``, goes there without scoring.
+
+        Returns:
+            the completion, with the decision in ``response.routing``; with ``stream=True`` a :class:`RoutedStream`.
+
+        Raises:
+            RoutingError: the request cannot be routed (unknown router or model name, no messages …).
+            BackendError: the model failed, and so did the other one or fallback is off.
+        """
+        selector, options = self._request(router, threshold, parameters)
+        decision = selector.select(parameters["messages"], session=session, **options)
+        response, decision = self._caller.call(decision, parameters)
+        self._count(decision)
+        if parameters.get("stream"):
+            return RoutedStream(response, decision)
+        return attach_decision(response, decision)
+
+    async def acompletion(
+        self,
+        *,
+        router: str | None = None,
+        threshold: float | str | None = None,
+        session: str | None = None,
+        **parameters: Any,
+    ) -> Any:
+        """Do as :meth:`completion` does without blocking the event loop; streams are :class:`AsyncRoutedStream`."""
+        selector, options = self._request(router, threshold, parameters)
+        decision = await selector.aselect(parameters["messages"], session=session, **options)
+        response, decision = await self._caller.acall(decision, parameters)
+        self._count(decision)
+        if parameters.get("stream"):
+            return AsyncRoutedStream(response, decision)
+        return attach_decision(response, decision)
+
+    def route(self, prompt: str, router: str | None = None, threshold: float | str | None = None) -> str:
+        """Return the name of the model that ``prompt`` should go to."""
+        return self.decide(prompt, router=router, threshold=threshold).model
+
+    def decide(
+        self,
+        conversation: str | Sequence[Mapping[str, Any]],
+        *,
+        router: str | None = None,
+        threshold: float | str | None = None,
+        session: str | None = None,
+    ) -> RoutingDecision:
+        """Return the whole decision for a prompt or for messages, without calling a model."""
+        return self.selector(router).select(conversation, threshold=threshold, session=session)
+
+    def batch_calculate_win_rate(self, prompts: Iterable[str], router: str) -> Any:
+        """Score many prompts.
+
+        Args:
+            prompts: n prompts; a list, an array or a pandas Series.
+            router: a loaded router.
+
+        Returns:
+            P(strong strictly beats weak), shape (n,): a Series with the same index for a Series, else an array.
+        """
+        loaded = self.selector(router).router
+        texts = list(prompts)
+        batches = score_in_batches(loaded, texts)
+        if self.progress_bar:
+            from rich.progress import track
+
+            batches = track(batches, description=f"Scoring with {router}", total=-(-len(texts) // 256))  # type: ignore[assignment]
+        scores = np.concatenate([np.empty(0), *batches])
+        is_series = hasattr(prompts, "index") and hasattr(prompts, "to_list")
+        return type(prompts)(scores, index=prompts.index) if is_series else scores  # type: ignore[call-arg, attr-defined]
+
+    def selector(self, router: str | None = None) -> ModelSelector:
+        """Return the selector of a loaded router, by default of the first.
+
+        Raises:
+            UnknownRouterError: the router is not loaded here.
+        """
+        name = next(iter(self._selectors)) if router is None else router
+        if name not in self._selectors:
+            raise UnknownRouterError(
+                f"invalid router {name!r}; the routers loaded here are {', '.join(self._selectors)}."
+                f"{did_you_mean(str(name), self._selectors)}"
+            )
+        return self._selectors[name]
+
+    def _request(
+        self, router: str | None, threshold: float | str | None, parameters: dict[str, Any]
+    ) -> tuple[ModelSelector, dict[str, Any]]:
+        """Take ``model`` out of the parameters; return the selector and the options of its ``select``."""
+        model = parameters.pop("model", None)
+        if "messages" not in parameters:
+            raise RoutingError("messages is missing; give messages=[{'role': 'user', 'content': 'Hello'}]")
+        if model is None or model == "auto":
+            options = {"threshold": threshold} if threshold is not None else {}
+            return self.selector(router), options
+        forced = {"strong": "strong", "weak": "weak", self.model_pair.weak: "weak", self.model_pair.strong: "strong"}
+        if model in forced:
+            return self.selector(router), {"force": forced[model]}
+        name = parse_model_name(model)
+        return self.selector(name.router), {"threshold": name.threshold}
+
+    def _load_routers(self, names: Sequence[str], config: Mapping[str, Mapping[str, Any]]) -> dict[str, Router]:
+        if self.progress_bar:
+            from rich.progress import track
+
+            return {name: load_router(name, config.get(name)) for name in track(names, description="Loading routers")}
+        return {name: load_router(name, config.get(name)) for name in names}
+
+    def _count(self, decision: RoutingDecision) -> None:
+        with self._counts_lock:
+            self.model_counts[decision.router][decision.model] += 1
+
+
+def _model_settings(spec: ModelSpec, api_base: str | None, api_key: str | None) -> ModelSettings:
+    if isinstance(spec, ModelSettings):
+        settings = spec
+    elif isinstance(spec, Mapping):
+        settings = validated(ModelSettings, dict(spec), subject="model settings")
+    elif isinstance(spec, str):
+        settings = ModelSettings(model=spec)
+    else:
+        raise ConfigError(f"a model must be a name, a mapping or ModelSettings, got {type(spec).__name__}")
+    shared = {"api_base": api_base, "api_key": api_key}
+    missing = {key: value for key, value in shared.items() if value is not None and getattr(settings, key) is None}
+    return ModelSettings.model_validate({**settings.model_dump(), **missing}) if missing else settings
+
+
+def _default_backend() -> ChatBackend:
+    from routellm_core.backends.litellm import LiteLLMBackend
+
+    return LiteLLMBackend()

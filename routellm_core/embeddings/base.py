@@ -1,0 +1,45 @@
+"""What an embedder is: texts in, one float32 vector each out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Embedder", "Embeddings"]
+
+Embeddings = npt.NDArray[np.float32]
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Turns texts into vectors. Safe to call from several threads at once."""
+
+    @property
+    def name(self) -> str:
+        """The name a checkpoint records, such as ``"static-v1"`` or ``"litellm/text-embedding-3-small"``.
+
+        Two embedders with one name return the same vectors.
+        """
+        ...
+
+    @property
+    def dimension(self) -> int | None:
+        """Length of a vector, or None where it is known only after the first call (hosted models)."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """Embed a batch.
+
+        Args:
+            texts: n texts, of any length; may be empty.
+
+        Returns:
+            shape (n, dimension), float32, in the order of ``texts``.
+
+        Raises:
+            EmbeddingError: the vectors cannot be computed.
+        """
+        ...

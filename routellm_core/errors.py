@@ -1,0 +1,129 @@
+"""Every error this library raises on purpose.
+
+::
+
+    RouteLLMError
+    ├── ConfigError (ValueError)          a setting, file or option is unknown, mistyped or contradictory
+    │   └── CheckpointError               a checkpoint folder is missing, truncated, unsafe or of the wrong shape
+    ├── MissingExtraError (ImportError)   an optional dependency is not installed; names the extra
+    ├── RoutingError                      a prompt could not be routed
+    │   ├── UnknownRouterError (ValueError)
+    │   ├── InvalidThresholdError (ValueError)
+    │   ├── UnsupportedPromptError (ValueError)   messages without usable structure or text
+    │   └── ScoringError                  the router failed or returned something that is not a score
+    │       └── EmbeddingError            the embedding behind a score failed
+    └── BackendError                      the chosen model could not be called or answered badly
+
+Each message says what was got, what is allowed and what to do. Foreign exceptions are translated where they enter:
+embedding and scoring failures in ``embeddings`` and ``selector``, provider failures in ``backends``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = [
+    "BackendError",
+    "CheckpointError",
+    "ConfigError",
+    "EmbeddingError",
+    "InvalidThresholdError",
+    "MissingExtraError",
+    "RouteLLMError",
+    "RoutingError",
+    "ScoringError",
+    "UnknownRouterError",
+    "UnsupportedPromptError",
+    "did_you_mean",
+]
+
+
+class RouteLLMError(Exception):
+    """Root of every error raised on purpose by this library."""
+
+
+class ConfigError(RouteLLMError, ValueError):
+    """A setting, configuration file or constructor option is unknown, mistyped or contradictory."""
+
+
+class CheckpointError(ConfigError):
+    """A checkpoint is missing, truncated, in an unsafe format or of the wrong shape."""
+
+
+class MissingExtraError(RouteLLMError, ImportError):
+    """An optional dependency is not installed.
+
+    Attributes:
+        extra: the name to install, as in ``pip install 'routellm-core[extra]'``.
+    """
+
+    def __init__(self, module: str, extra: str, purpose: str) -> None:
+        self.extra = extra
+        super().__init__(
+            f"{purpose} needs the package {module!r}, which is not installed. "
+            f"Install it with: pip install 'routellm-core[{extra}]'"
+        )
+
+
+class RoutingError(RouteLLMError):
+    """A prompt could not be routed."""
+
+
+class UnknownRouterError(RoutingError, ValueError):
+    """A router name that is neither registered nor loaded."""
+
+
+class InvalidThresholdError(RoutingError, ValueError):
+    """A threshold that is not a number in [0, 1]."""
+
+
+class UnsupportedPromptError(RoutingError, ValueError):
+    """Messages that are not in the OpenAI chat format, or that carry nothing to route on."""
+
+
+class ScoringError(RoutingError):
+    """A router failed, or returned something that is not one finite score in [0, 1] per prompt."""
+
+
+class EmbeddingError(ScoringError):
+    """The embedding that a score depends on could not be computed."""
+
+
+class BackendError(RouteLLMError):
+    """A model call failed.
+
+    Attributes:
+        model: the model that was called, as configured.
+        status_code: the HTTP status that describes the failure (the provider's own where it sent one; 504 for a
+            time-out, 502 for a connection failure or an unreadable answer).
+        retryable: whether the same call may succeed later or elsewhere.
+        provider: the provider's name where it is known.
+        code: the provider's machine-readable error code where it sent one.
+        retry_after: seconds that the provider asked to wait, where it said so.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        model: str,
+        status_code: int,
+        retryable: bool,
+        provider: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.model = model
+        self.status_code = status_code
+        self.retryable = retryable
+        self.provider = provider
+        self.code = code
+        self.retry_after = retry_after
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for the nearest allowed name, or an empty string when none is near."""
+    nearest = get_close_matches(name, list(allowed), n=1, cutoff=0.6)
+    return f" Did you mean {nearest[0]!r}?" if nearest else ""

@@ -1,0 +1,91 @@
+"""Answers with their decision attached: ``response.routing``, and the same on a stream and on its first chunk."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from types import TracebackType
+from typing import Any
+
+from routellm_core.types import RoutingDecision
+
+__all__ = ["AsyncRoutedStream", "RoutedStream", "attach_decision"]
+
+
+def attach_decision(response: Any, decision: RoutingDecision) -> Any:
+    """Set ``response.routing`` and return the response.
+
+    litellm's and OpenAI's response objects keep it as an extra field, so that ``response.model_dump()["routing"]``
+    has it too.
+    """
+    response.routing = decision
+    return response
+
+
+class RoutedStream:
+    """A stream of chat completion chunks that knows its decision.
+
+    Attributes:
+        routing: the decision; known before the first chunk is read.
+    """
+
+    def __init__(self, chunks: Iterator[Any], routing: RoutingDecision) -> None:
+        self.routing = routing
+        self._chunks = chunks
+        self._is_first = True
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        chunk = next(self._chunks)
+        if self._is_first:
+            self._is_first = False
+            attach_decision(chunk, self.routing)
+        return chunk
+
+    def close(self) -> None:
+        """Stop reading and free the connection."""
+        close = getattr(self._chunks, "close", None)
+        if close:
+            close()
+
+    def __enter__(self) -> RoutedStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class AsyncRoutedStream:
+    """The asynchronous twin of :class:`RoutedStream`."""
+
+    def __init__(self, chunks: AsyncIterator[Any], routing: RoutingDecision) -> None:
+        self.routing = routing
+        self._chunks = chunks
+        self._is_first = True
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        chunk = await anext(self._chunks)
+        if self._is_first:
+            self._is_first = False
+            attach_decision(chunk, self.routing)
+        return chunk
+
+    async def aclose(self) -> None:
+        """Stop reading and free the connection."""
+        close = getattr(self._chunks, "aclose", None)
+        if close:
+            await close()
+
+    async def __aenter__(self) -> AsyncRoutedStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,252 @@
+"""``ModelSelector``: from messages to a decision. It never calls a model."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
+
+from routellm_core.decision import decide, validate_threshold
+from routellm_core.errors import ConfigError, RoutingError, ScoringError, UnsupportedPromptError
+from routellm_core.prompts import Extract, routing_prompt, validate_messages
+from routellm_core.routers.base import Router, checked_scores
+from routellm_core.routers.registry import load_router
+from routellm_core.scoring import AsyncScorer
+from routellm_core.stickiness import ConversationMemory, conversation_key
+from routellm_core.types import ChatMessage, FloatArray, ModelPair, RoutingDecision, Tier
+
+__all__ = ["ModelSelector", "ScoringFailurePolicy"]
+
+logger = logging.getLogger(__name__)
+
+ScoringFailurePolicy: TypeAlias = Literal["strong", "weak", "raise"]
+Conversation: TypeAlias = str | Sequence[ChatMessage]
+"""A bare prompt, or a list of chat messages."""
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A text to score and what to compare its score with."""
+
+    prompt: str
+    threshold: float
+    session: str | None
+
+
+@dataclass(frozen=True)
+class _Settled:
+    """A decision that needs no scoring."""
+
+    decision: RoutingDecision
+    session: str | None
+
+
+class ModelSelector:
+    """Decides which model of a pair a conversation goes to.
+
+    Args:
+        router: a router, or its name (loaded with default options).
+        pair: the two models to decide between.
+        threshold: in [0, 1]; a score that reaches it goes to the strong model. May be given per call instead.
+        extract: picks the text to route on out of messages; by default the last user message with text.
+        no_prompt_tier: the tier for messages without any user text (an image alone, a summary).
+        on_scoring_error: where to go when the score cannot be computed: ``"strong"``, ``"weak"`` or ``"raise"``.
+        sticky: ``"conversation"`` keeps a conversation on the strong model once it went there; None decides each
+            request afresh.
+        memory: the store for ``sticky``, to share it or to set its size and time limit.
+
+    Raises:
+        ConfigError: an option outside its allowed values.
+        InvalidThresholdError: a threshold that is not a number in [0, 1].
+    """
+
+    def __init__(
+        self,
+        router: Router | str,
+        pair: ModelPair,
+        *,
+        threshold: float | str | None = None,
+        extract: Extract = routing_prompt,
+        no_prompt_tier: Tier = "strong",
+        on_scoring_error: ScoringFailurePolicy = "strong",
+        sticky: Literal["conversation"] | None = None,
+        memory: ConversationMemory | None = None,
+    ) -> None:
+        _check_choice("no_prompt_tier", no_prompt_tier, ("strong", "weak"))
+        _check_choice("on_scoring_error", on_scoring_error, ("strong", "weak", "raise"))
+        _check_choice("sticky", sticky, (None, "conversation"))
+        self.router = load_router(router) if isinstance(router, str) else router
+        self.pair = pair
+        self.threshold = None if threshold is None else validate_threshold(threshold)
+        self._extract = extract
+        self._no_prompt_tier = no_prompt_tier
+        self._on_scoring_error = on_scoring_error
+        self._memory = (memory or ConversationMemory()) if sticky else None
+        self._async_scorer = AsyncScorer(self.router)
+
+    def select(
+        self,
+        conversation: Conversation,
+        *,
+        threshold: float | str | None = None,
+        session: str | None = None,
+        force: Tier | None = None,
+    ) -> RoutingDecision:
+        """Decide for one conversation.
+
+        Args:
+            conversation: a prompt, or chat messages.
+            threshold: overrides the selector's.
+            session: the conversation's id for stickiness; None derives one from its opening.
+            force: skips scoring and takes this tier.
+
+        Raises:
+            UnsupportedPromptError: neither a prompt nor well-formed, non-empty messages.
+            InvalidThresholdError: no threshold here nor in the selector, or one outside [0, 1].
+            ScoringError: the score cannot be computed and ``on_scoring_error`` is ``"raise"``.
+        """
+        return self.select_batch([conversation], threshold=threshold, sessions=[session], force=force)[0]
+
+    async def aselect(
+        self,
+        conversation: Conversation,
+        *,
+        threshold: float | str | None = None,
+        session: str | None = None,
+        force: Tier | None = None,
+    ) -> RoutingDecision:
+        """Decide as :meth:`select` does; scoring runs in a worker thread, batched with other tasks' prompts."""
+        question = self._question(conversation, threshold, session, force)
+        if isinstance(question, _Settled):
+            return self._finish(question.decision, question.session)
+        started = time.perf_counter()
+        try:
+            score: float | ScoringError = await self._async_scorer.score(question.prompt)
+        except Exception as error:
+            score = self._scoring_failure(error)
+        return self._finish(self._decide(question, score, time.perf_counter() - started), question.session)
+
+    def select_batch(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        threshold: float | str | None = None,
+        sessions: Sequence[str | None] | None = None,
+        force: Tier | None = None,
+    ) -> list[RoutingDecision]:
+        """Decide for many conversations with one call of the router; the same as :meth:`select` for each.
+
+        Raises:
+            ValueError: ``sessions`` has another length than ``conversations``.
+        """
+        session_ids = [None] * len(conversations) if sessions is None else sessions
+        questions = [
+            self._question(conversation, threshold, session, force)
+            for conversation, session in zip(conversations, session_ids, strict=True)
+        ]
+        prompts = [question.prompt for question in questions if isinstance(question, _Question)]
+        started = time.perf_counter()
+        scores = iter(self._scores(prompts))
+        seconds_each = (time.perf_counter() - started) / max(len(prompts), 1)
+        return [
+            self._finish(self._decide(question, next(scores), seconds_each), question.session)
+            if isinstance(question, _Question)
+            else self._finish(question.decision, question.session)
+            for question in questions
+        ]
+
+    def _question(
+        self, conversation: Conversation, threshold: float | str | None, session: str | None, force: Tier | None
+    ) -> _Question | _Settled:
+        if isinstance(conversation, str):
+            messages: Sequence[ChatMessage] = [{"role": "user", "content": conversation}]
+        else:
+            messages = validate_messages(conversation)
+        if self._memory is not None and session is None:
+            session = conversation_key(messages)
+        if force is not None:
+            _check_choice("force", force, ("strong", "weak"))
+            return _Settled(self._unscored(force, f"the caller asked for the {force} model"), None)
+        limit = self._threshold(threshold)
+        prompt = self._extract(messages)
+        if prompt is not None and not isinstance(prompt, str):
+            raise UnsupportedPromptError(f"extract returned {type(prompt).__name__}; it must return a string or None")
+        if prompt is None or not prompt.strip():
+            reason = f"no user text to route on; the default is the {self._no_prompt_tier} model"
+            return _Settled(self._unscored(self._no_prompt_tier, reason), session)
+        return _Question(prompt, limit, session)
+
+    def _threshold(self, threshold: float | str | None) -> float:
+        if threshold is not None:
+            return validate_threshold(threshold)
+        if self.threshold is None:
+            raise RoutingError("no threshold: give one per call, or threshold=0.116 when building the selector")
+        return self.threshold
+
+    def _scores(self, prompts: Sequence[str]) -> FloatArray | list[ScoringError]:
+        if not prompts:
+            return []
+        try:
+            return checked_scores(self.router, prompts)
+        except Exception as error:
+            return [self._scoring_failure(error)] * len(prompts)
+
+    def _scoring_failure(self, error: Exception) -> ScoringError:
+        # A router is foreign code as far as a request is concerned: whatever it raises, the policy decides.
+        failure = error
+        if not isinstance(failure, ScoringError):
+            failure = ScoringError(f"router {self.router.name!r} failed: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+        if self._on_scoring_error == "raise":
+            raise failure
+        logger.warning("scoring failed; taking the %s model: %s", self._on_scoring_error, failure)
+        return failure
+
+    def _decide(self, question: _Question, score: float | ScoringError, seconds: float) -> RoutingDecision:
+        if isinstance(score, ScoringError):
+            tier: Tier = "weak" if self._on_scoring_error == "weak" else "strong"
+            decision = self._unscored(tier, f"scoring failed, so the policy takes the {tier} model: {score}")
+            return replace(decision, latency_seconds=seconds, threshold=question.threshold)
+        return decide(float(score), question.threshold, self.pair, router=self.router.name, latency_seconds=seconds)
+
+    def _unscored(self, tier: Tier, reason: str) -> RoutingDecision:
+        return RoutingDecision(
+            tier=tier, model=self.pair.of(tier), score=None, threshold=None, router=self.router.name, reason=reason
+        )
+
+    def _finish(self, decision: RoutingDecision, session: str | None) -> RoutingDecision:
+        if self._memory is not None and session is not None:
+            decision = self._stick(self._memory, session, decision)
+        logger.info(
+            "routed to %s",
+            decision.tier,
+            extra={
+                "router": decision.router,
+                "tier": decision.tier,
+                "score": decision.score,
+                "threshold": decision.threshold,
+                "latency_seconds": decision.latency_seconds,
+            },
+        )
+        return decision
+
+    def _stick(self, memory: ConversationMemory, session: str, decision: RoutingDecision) -> RoutingDecision:
+        if decision.tier == "strong":
+            if decision.score is not None:  # a default or a failed scoring is no judgement to remember
+                memory.remember_strong(session)
+            return decision
+        if not memory.is_strong(session):
+            return decision
+        return replace(
+            decision,
+            tier="strong",
+            model=self.pair.strong,
+            reason=f"the conversation stays on the strong model ({decision.reason})",
+        )
+
+
+def _check_choice(option: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        raise ConfigError(f"{option}={value!r} must be one of {', '.join(map(repr, allowed))}")
