@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from routellm_core._options import validated
 from routellm_core.backends.base import ChatBackend, ModelSettings
@@ -32,8 +32,7 @@ from routellm_core.types import Tier
 
 __all__ = ["ENVIRONMENT", "FallbackSettings", "ModelsSettings", "RouteLLMConfig", "build_controller", "load_config"]
 
-DEFAULT_STRONG_MODEL = "openai/gpt-5.4"
-DEFAULT_WEAK_MODEL = "openai/gpt-5.4-nano"
+_DEFAULT_MODELS = {"strong": "openai/gpt-5.4", "weak": "openai/gpt-5.4-nano"}
 DEFAULT_THRESHOLD = 0.116
 
 ENVIRONMENT: dict[str, tuple[str, ...]] = {
@@ -58,13 +57,18 @@ class _Section(BaseModel):
 class ModelsSettings(_Section):
     """The two models. A bare string is the model's name."""
 
-    strong: ModelSettings = ModelSettings(model=DEFAULT_STRONG_MODEL)
-    weak: ModelSettings = ModelSettings(model=DEFAULT_WEAK_MODEL)
+    strong: ModelSettings = ModelSettings(model=_DEFAULT_MODELS["strong"])
+    weak: ModelSettings = ModelSettings(model=_DEFAULT_MODELS["weak"])
 
     @field_validator("strong", "weak", mode="before")
     @classmethod
-    def _name_alone(cls, value: Any) -> Any:
-        return {"model": value} if isinstance(value, str) else value
+    def _complete(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str):
+            return {"model": value}
+        # A key or a time-out alone is for the default model; another server would not know its name.
+        if isinstance(value, dict) and not {"model", "api_base"} & value.keys():
+            return {"model": _DEFAULT_MODELS[str(info.field_name)], **value}
+        return value
 
 
 class FallbackSettings(_Section):

@@ -124,6 +124,11 @@ class BackendError(RouteLLMError):
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """Return `` Did you mean 'x'?`` for the nearest allowed name, or an empty string when none is near."""
-    nearest = get_close_matches(name, list(allowed), n=1, cutoff=0.6)
+    """Return `` Did you mean 'x'?`` for the nearest allowed name, or an empty string when none is near.
+
+    A name that was cut short is nearest to what it begins.
+    """
+    candidates = list(allowed)
+    begun = [candidate for candidate in candidates if len(name) > 2 and candidate.startswith(name)]
+    nearest = begun or get_close_matches(name, candidates, n=1, cutoff=0.6)
     return f" Did you mean {nearest[0]!r}?" if nearest else ""

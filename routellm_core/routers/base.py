@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -21,11 +21,23 @@ class Router(ABC):
     :meth:`score`, which takes a batch: evaluation, calibration, a server's micro-batches and a single chat call alike.
 
     Subclasses take keyword-only options in their constructor (the options of the configuration file) and implement
-    :meth:`score`. A scorer that may be called from several threads at once must be safe to call so.
+    :meth:`score`, which may be called from several threads at once. Pickling keeps the class and its options only.
     """
+
+    _construction: tuple[tuple[Any, ...], dict[str, Any]]
 
     name: ClassVar[str]
     """The registered name, such as ``"mf"``."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        router = super().__new__(cls)
+        router._construction = (arguments, options)
+        return router
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A pickled router is its class and options: loaded weights are dropped and read again where it arrives.
+        arguments, options = self._construction
+        return _construct, (type(self), arguments, options)
 
     @abstractmethod
     def score(self, prompts: Sequence[str]) -> FloatArray:
@@ -60,7 +72,7 @@ class Router(ABC):
         return None
 
     def describe(self) -> dict[str, Any]:
-        """Return facts for ``routellm doctor`` and logs: checkpoint, embedder, device, scored pair …"""
+        """Return facts for ``routellm doctor`` and logs: checkpoint, embedder, device, scored pair and so on."""
         return {"router": self.name, "prompt_limit": self.prompt_limit}
 
     def calculate_strong_win_rate(self, prompt: str) -> float:
@@ -70,6 +82,10 @@ class Router(ABC):
     def route(self, prompt: str, threshold: float, routed_pair: ModelPair) -> str:
         """Return the model for one prompt (RouteLLM's signature): strong when ``score >= threshold``."""
         return routed_pair.strong if self.calculate_strong_win_rate(prompt) >= threshold else routed_pair.weak
+
+
+def _construct(router: type[Router], arguments: tuple[Any, ...], options: dict[str, Any]) -> Router:
+    return router(*arguments, **options)
 
 
 def checked_scores(router: Router, prompts: Sequence[str]) -> FloatArray:

@@ -67,10 +67,3 @@ class RandomRouter(Router):
     def describe(self) -> dict[str, Any]:
         """Return the seed and mode beside the base facts."""
         return {**super().describe(), "seed": self._seed, "by": self._by}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_lock"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()

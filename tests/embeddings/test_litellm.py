@@ -1,0 +1,54 @@
+"""The hosted embedder, over HTTP to the local process."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from routellm_core.embeddings.litellm import LiteLLMEmbedder, _cut
+from routellm_core.errors import EmbeddingError
+from routellm_core.testing.local_models import EMBEDDING_DIMENSION, LocalModelServer
+
+
+def embedder(server: LocalModelServer, model: str = "embedder", **options: object) -> LiteLLMEmbedder:
+    return LiteLLMEmbedder(model=f"openai/{model}", api_base=server.base_url, api_key="k", **options)  # type: ignore[arg-type]
+
+
+def test_batches_keep_their_order(local_models: LocalModelServer) -> None:
+    texts = ["alpha beta", "gamma", "", "\ud800", "alpha beta"]
+    vectors = embedder(local_models, batch_size=2).embed(texts)
+    assert vectors.shape == (5, EMBEDDING_DIMENSION)
+    assert vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors[0], vectors[4])
+    np.testing.assert_array_equal(vectors[1], embedder(local_models).embed(["gamma"])[0])
+    assert embedder(local_models).embed([]).shape[0] == 0
+
+
+def test_the_dimension_is_learned_and_checked(local_models: LocalModelServer) -> None:
+    learning = embedder(local_models)
+    assert learning.dimension is None
+    learning.embed(["x"])
+    assert learning.dimension == EMBEDDING_DIMENSION
+    with pytest.raises(EmbeddingError, match=f"length {EMBEDDING_DIMENSION}, expected 5"):
+        embedder(local_models, dimension=5).embed(["x"])
+
+
+def test_a_passing_failure_is_tried_again(local_models: LocalModelServer) -> None:
+    assert embedder(local_models, "flaky-429").embed(["x"]).shape == (1, EMBEDDING_DIMENSION)
+
+
+@pytest.mark.parametrize(("model", "status"), [("fail-500", 500), ("fail-401", 401), ("garbage", 502), ("drop", 502)])
+def test_a_lasting_failure_is_an_embedding_error(local_models: LocalModelServer, model: str, status: int) -> None:
+    with pytest.raises(EmbeddingError, match=f"status {status}"):
+        embedder(local_models, model, attempts=1).embed(["x"])
+
+
+def test_a_time_out_is_an_embedding_error(local_models: LocalModelServer) -> None:
+    with pytest.raises(EmbeddingError, match="status 504"):
+        embedder(local_models, "slow-5", attempts=1, timeout=0.2).embed(["x"])
+
+
+def test_long_texts_are_cut_between_characters() -> None:
+    assert _cut("日本語", 7) == "日本"
+    assert _cut("\ud800", 10) == "?"
+    assert _cut("", 10) == " "
