@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -12,13 +14,25 @@ from routellm_core.errors import BackendError
 __all__ = ["backend_error", "import_litellm"]
 
 _import_lock = threading.Lock()
+_LOCAL_MAP = "LITELLM_LOCAL_MODEL_COST_MAP"
 
 
 def import_litellm() -> Any:
-    """Import litellm (seconds, so never at our own import) and silence its console advertisements."""
-    with _import_lock:  # its own import is not safe under concurrent first calls from several threads
-        import litellm
+    """Import litellm (seconds, so never at our own import) and silence its console advertisements.
 
+    While it is imported, litellm fetches a price map from the internet, with seconds of retries and warnings where there
+    is none. Nothing here needs that map, so its switch for the bundled one is set for the duration of the first import,
+    unless the user has set it either way.
+    """
+    with _import_lock:  # its own import is not safe under concurrent first calls from several threads
+        is_ours = _LOCAL_MAP not in os.environ and "litellm" not in sys.modules
+        if is_ours:
+            os.environ[_LOCAL_MAP] = "True"
+        try:
+            import litellm
+        finally:
+            if is_ours:
+                del os.environ[_LOCAL_MAP]
         litellm.suppress_debug_info = True
     return litellm
 

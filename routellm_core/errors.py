@@ -4,7 +4,8 @@
 
     RouteLLMError
     ├── ConfigError (ValueError)          a setting, file or option is unknown, mistyped or contradictory
-    │   └── CheckpointError               a checkpoint folder is missing, truncated, unsafe or of the wrong shape
+    │   ├── CheckpointError               a checkpoint folder is missing, truncated, unsafe or of the wrong shape
+    │   └── CalibrationError              a target that the data cannot support, or a calibration of another checkpoint
     ├── MissingExtraError (ImportError)   an optional dependency is not installed; names the extra
     ├── RoutingError                      a prompt could not be routed
     │   ├── UnknownRouterError (ValueError)
@@ -25,6 +26,7 @@ from difflib import get_close_matches
 
 __all__ = [
     "BackendError",
+    "CalibrationError",
     "CheckpointError",
     "ConfigError",
     "EmbeddingError",
@@ -49,6 +51,19 @@ class ConfigError(RouteLLMError, ValueError):
 
 class CheckpointError(ConfigError):
     """A checkpoint is missing, truncated, in an unsafe format or of the wrong shape."""
+
+
+class CalibrationError(ConfigError):
+    """A target that the calibration data cannot support, or a saved calibration that does not fit the router.
+
+    Attributes:
+        rows_needed: about how many rows of the same kind would support the target; None where none would, or where
+            rows are not what is missing.
+    """
+
+    def __init__(self, message: str, *, rows_needed: int | None = None) -> None:
+        super().__init__(message)
+        self.rows_needed = rows_needed
 
 
 class MissingExtraError(RouteLLMError, ImportError):

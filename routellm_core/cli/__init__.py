@@ -13,8 +13,6 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line and exit with its status."""
-    # An application may set its own environment: without this, litellm fetches a price map when it is imported.
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     from routellm_core.cli._app import app
     from routellm_core.cli._console import errors
     from routellm_core.errors import (

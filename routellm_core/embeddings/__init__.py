@@ -55,10 +55,10 @@ def _build(options: dict[str, Any]) -> Embedder:
     name = options.pop("name", None)
     if not isinstance(name, str):
         raise ConfigError("an embedder needs a 'name', such as 'static' or 'litellm/text-embedding-3-small'")
-    cache = options.pop("cache", name not in _EMBEDDED)
     kind, _, model = name.partition("/")
     # A checkpoint records the versioned name of its embedder, such as static-v1.
     embedded = next((key for key in _EMBEDDED if name == key or name.startswith(f"{key}-")), None)
+    cache = options.pop("cache", embedded != "static")  # looking a text up takes longer than embedding it statically
     if embedded:
         embedder = _instantiate(_EMBEDDED[embedded], name, options)
     elif kind in _BY_MODEL and model:

@@ -176,7 +176,7 @@ class MatrixFactorizationRouter(Router):
                 )
         self._checkpoint = checkpoint
         self._pair = (strong_model or checkpoint.pair[0], weak_model or checkpoint.pair[1])
-        self._vector = checkpoint.fold(*self._pair)
+        self._vector = checkpoint.fold(*self._pair).astype(np.float32)  # as the embeddings, so that no batch is copied
         self._embedder = load_embedder(checkpoint.embedder if embedder is None else embedder)
         self._check_embedder()
 
@@ -190,7 +190,7 @@ class MatrixFactorizationRouter(Router):
                 f"the embedder {self._embedder.name!r} returned shape {embeddings.shape} for {len(prompts)} prompts; "
                 f"the checkpoint expects vectors of length {self._checkpoint.text_dim}"
             )
-        return _sigmoid(embeddings.astype(np.float64, copy=False) @ self._vector)
+        return _sigmoid((embeddings @ self._vector).astype(np.float64))
 
     @property
     def fingerprint(self) -> str:

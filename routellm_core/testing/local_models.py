@@ -31,6 +31,8 @@ from routellm_core.testing.replies import completion, completion_chunks
 __all__ = ["LocalModelServer"]
 
 EMBEDDING_DIMENSION = 64
+"""Length of an embedding, but for the models named here, which keep their own."""
+_EMBEDDING_DIMENSIONS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072}
 _ERROR_TYPES = {
     400: "invalid_request_error",
     401: "invalid_request_error",
@@ -126,8 +128,10 @@ class _LocalModels:
         if trouble := await self._trouble(request, model):
             return trouble
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        dimension = _EMBEDDING_DIMENSIONS.get(model, EMBEDDING_DIMENSION)
         data = [
-            {"object": "embedding", "index": index, "embedding": _embedding(text)} for index, text in enumerate(texts)
+            {"object": "embedding", "index": index, "embedding": _embedding(text, dimension)}
+            for index, text in enumerate(texts)
         ]
         usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
         return web.json_response({"object": "list", "data": data, "model": model, "usage": usage})
@@ -184,12 +188,12 @@ def _error(status: int, message: str, param: str | None = None, code: str | None
     return web.json_response(envelope, status=status, headers=headers)
 
 
-def _embedding(text: str) -> list[float]:
+def _embedding(text: str, dimension: int) -> list[float]:
     # A hashed bag of words: alike texts have alike vectors.
-    vector = [0.0] * EMBEDDING_DIMENSION
+    vector = [0.0] * dimension
     for word in text.lower().split() or [""]:
         digest = hashlib.sha256(word.encode("utf-8", "surrogatepass")).digest()
-        vector[digest[0] % EMBEDDING_DIMENSION] += 1.0 if digest[1] % 2 else -1.0
+        vector[int.from_bytes(digest[2:6], "big") % dimension] += 1.0 if digest[1] % 2 else -1.0
     return vector
 
 

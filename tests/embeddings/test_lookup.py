@@ -10,7 +10,10 @@ from routellm_core.errors import ConfigError
 
 
 def test_names_find_their_embedder() -> None:
-    assert load_embedder("static").name.startswith("static-")
+    static = load_embedder("static")
+    assert static.name.startswith("static-")
+    assert not isinstance(static, CachedEmbedder)
+    assert not isinstance(load_embedder(static.name), CachedEmbedder)
     hosted = load_embedder("litellm/text-embedding-3-small")
     assert hosted.name == "litellm/text-embedding-3-small"
     assert isinstance(hosted, CachedEmbedder)
