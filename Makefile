@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format results clean
 
 demo: $(VENV)/.base  ## route real prompts with the embedded default, then call a model over HTTP
 	$(BIN)/python -m examples.demo
@@ -22,6 +22,9 @@ check: $(VENV)/.dev  ## what CI runs: format, lint, types, tests
 format: $(VENV)/.dev  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+results: $(VENV)/.dev  ## regenerate docs/results.md (minutes; needs the benchmark files, see docs/evaluation.md)
+	$(BIN)/python -m routellm_core.evals.results_page
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

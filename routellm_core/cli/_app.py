@@ -9,7 +9,9 @@ import typer
 import routellm_core
 from routellm_core.cli._console import output
 from routellm_core.cli.chat import chat
+from routellm_core.cli.data import data_app
 from routellm_core.cli.doctor import doctor
+from routellm_core.cli.evaluate import evaluate_app
 from routellm_core.cli.route import route
 
 __all__ = ["app"]
@@ -41,3 +43,5 @@ def _root(
 app.command()(route)
 app.command()(chat)
 app.command()(doctor)
+app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(data_app, name="data")

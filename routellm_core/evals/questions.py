@@ -1,0 +1,207 @@
+"""The benchmarks as questions to new models: what is asked, and what a right answer is."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from routellm_core.errors import ConfigError
+from routellm_core.evals.benchmarks import load_benchmark
+from routellm_core.evals.benchmarks._files import read_csv, read_jsonl, repository_file
+from routellm_core.evals.benchmarks.base import BenchmarkSource
+from routellm_core.evals.benchmarks.mmlu import SUBJECTS
+from routellm_core.evals.benchmarks.mt_bench import read_questions
+from routellm_core.evals.benchmarks.registry import canonical_name
+from routellm_core.evals.benchmarks.tabular import read_rows
+from routellm_core.evals.grading import final_number
+from routellm_core.evals.judge import REFERENCED_CATEGORIES
+
+__all__ = ["Question", "load_answer_key", "load_questions", "protocol_of"]
+
+LETTERS = "ABCD"
+GSM8K_SHOTS = 8
+
+_MMLU_INSTRUCTION = "Answer this multiple-choice question about {subject} with the letter of the right option only."
+_GSM8K_INSTRUCTION = "Solve the problem step by step. End with a line '#### ' followed by the final number alone."
+# FastChat's temperatures; the categories that are left out are asked at 0.
+_MT_BENCH_TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question to a model.
+
+    Attributes:
+        id: the benchmark's prompt id.
+        turns: what the user says, turn by turn.
+        right: the right letter or number; empty where a judge decides.
+        references: reference answers for the judge, one per turn, or none.
+        temperature: the sampling temperature.
+        examples: (question, answer) pairs that are shown first, as earlier turns of the conversation.
+    """
+
+    id: str
+    turns: tuple[str, ...]
+    right: str = ""
+    references: tuple[str, ...] = ()
+    temperature: float = 0.0
+    examples: tuple[tuple[str, str], ...] = ()
+
+
+def protocol_of(question: Question, parameters: Mapping[str, Any]) -> str:
+    """Return a digest of everything that an answer depends on besides the model."""
+    content = json.dumps([asdict(question), dict(parameters)], sort_keys=True, default=str)
+    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def load_questions(benchmark: str, *, data_dir: Path, answer_key: Path | None = None, shots: int = 0) -> list[Question]:
+    """Return the decontaminated questions of a benchmark.
+
+    Args:
+        benchmark: ``mmlu``, ``gsm8k`` or ``mt-bench``.
+        data_dir: folder of the benchmark files.
+        answer_key: MMLU's right answers, which RouteLLM's repository does not hold; see :func:`load_answer_key`.
+        shots: worked examples shown before each GSM8K problem (RouteLLM shows 8).
+
+    Raises:
+        ConfigError: another benchmark, or a file is missing.
+    """
+    name = canonical_name(benchmark)
+    if name == "mmlu":
+        return _mmlu_questions(data_dir, answer_key)
+    if name == "gsm8k":
+        return _gsm8k_questions(data_dir, shots)
+    if name == "mt-bench":
+        return _mt_bench_questions(data_dir)
+    raise ConfigError(f"answers can be generated for mmlu, gsm8k and mt-bench, not for {benchmark!r}")
+
+
+def _mmlu_questions(data_dir: Path, answer_key: Path | None) -> list[Question]:
+    if answer_key is None:
+        raise ConfigError(
+            "MMLU's right answers are not among RouteLLM's files. Pass --answer-key with the folder of the published "
+            "test CSV files (hendrycks/test) or a parquet file of the data set cais/mmlu"
+        )
+    data = load_benchmark("mmlu", data_dir=data_dir)
+    key = load_answer_key(answer_key, data_dir=data_dir)
+    return [
+        Question(
+            id=prompt_id,
+            turns=(f"{_MMLU_INSTRUCTION.format(subject=subject.replace('_', ' '))}\n\n{prompt}",),
+            right=key[prompt_id],
+        )
+        for prompt_id, subject, prompt in zip(data.prompt_ids, data.groups, data.prompts, strict=True)
+    ]
+
+
+def _gsm8k_questions(data_dir: Path, shots: int) -> list[Question]:
+    data = load_benchmark("gsm8k", data_dir=data_dir)
+    solutions = [record for _, record in read_jsonl(repository_file(data_dir, "gsm8k/test.jsonl"))]
+    examples: tuple[tuple[str, str], ...] = ()
+    if shots:
+        train = [record for _, record in read_jsonl(repository_file(data_dir, "gsm8k/train.jsonl"))][:shots]
+        examples = tuple((_gsm8k_turn(record["question"]), str(record["answer"])) for record in train)
+    questions = []
+    for prompt_id, prompt in zip(data.prompt_ids, data.prompts, strict=True):
+        solution = solutions[int(prompt_id) - 1]
+        if solution["question"] != prompt:
+            raise ConfigError(f"gsm8k: row {prompt_id} of test.jsonl is another problem than in gsm8k_responses.csv")
+        right = str(final_number(str(solution["answer"])))
+        questions.append(Question(id=prompt_id, turns=(_gsm8k_turn(prompt),), right=right, examples=examples))
+    return questions
+
+
+def _gsm8k_turn(problem: str) -> str:
+    return f"{_GSM8K_INSTRUCTION}\n\n{problem}"
+
+
+def _mt_bench_questions(data_dir: Path) -> list[Question]:
+    kept = set(load_benchmark("mt-bench", data_dir=data_dir).prompt_ids)
+    return [
+        Question(
+            id=str(record["question_id"]),
+            turns=tuple(record["turns"]),
+            references=tuple(record.get("reference") or ()) if record["category"] in REFERENCED_CATEGORIES else (),
+            temperature=_MT_BENCH_TEMPERATURES.get(record["category"], 0.0),
+        )
+        for record in read_questions(BenchmarkSource(data_dir=data_dir))
+        if str(record["question_id"]) in kept
+    ]
+
+
+def load_answer_key(path: Path, *, data_dir: Path) -> dict[str, str]:
+    """Read MMLU's right answers.
+
+    Questions are matched by subject and position, which both sources keep, and the match is verified on the questions'
+    beginnings.
+
+    Args:
+        path: a folder with ``<subject>_test.csv`` files (question, four options, letter; hendrycks/test unpacked, with
+            or without a header), or one ``.parquet``, ``.jsonl`` or ``.csv`` file with the columns ``subject``,
+            ``question`` and ``answer`` (a letter or 0 to 3; cais/mmlu).
+        data_dir: folder of the benchmark files.
+
+    Returns:
+        prompt id (``subject/number``) to letter.
+
+    Raises:
+        ConfigError: a subject is missing, has another number of questions, or other questions.
+    """
+    by_subject = _key_from_folder(path) if path.is_dir() else _key_from_file(path)
+    key: dict[str, str] = {}
+    for subject in SUBJECTS:
+        entries = by_subject.get(subject, [])
+        rows = list(read_csv(repository_file(data_dir, f"mmlu/responses/mmlu_{subject}.csv")))
+        if len(entries) != len(rows):
+            raise ConfigError(
+                f"{path} has {len(entries)} answers for {subject}; the benchmark has {len(rows)} questions"
+            )
+        for (number, row), (question, letter) in zip(rows, entries, strict=True):
+            if _beginning(question) != _beginning(row["prompt"])[: len(_beginning(question))]:
+                raise ConfigError(f"{path}: question {number} of {subject} is not the benchmark's: {question[:60]!r}")
+            key[f"{subject}/{number}"] = letter
+    return key
+
+
+def _beginning(text: str) -> str:
+    return "".join(text.split())[:40]
+
+
+def _key_from_folder(folder: Path) -> dict[str, list[tuple[str, str]]]:
+    key: dict[str, list[tuple[str, str]]] = {}
+    for subject in SUBJECTS:
+        found = sorted(folder.rglob(f"{subject}_test.csv"))
+        if not found:
+            raise ConfigError(f"{subject}_test.csv is missing under {folder}")
+        with found[0].open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if row]
+        if rows[0][-1].strip().lower() == "answer":
+            rows = rows[1:]
+        key[subject] = [(row[0], _letter(row[-1], found[0], number)) for number, row in enumerate(rows, start=1)]
+    return key
+
+
+def _key_from_file(path: Path) -> dict[str, list[tuple[str, str]]]:
+    key: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for number, row in read_rows(path):
+        missing = [column for column in ("subject", "question", "answer") if row.get(column) is None]
+        if missing:
+            raise ConfigError(f"{path.name}, row {number}: no {missing[0]!r}")
+        key[str(row["subject"])].append((str(row["question"]), _letter(row["answer"], path, number)))
+    return key
+
+
+def _letter(answer: object, path: Path, number: int) -> str:
+    text = str(answer).strip().upper()
+    letters: Sequence[str] = LETTERS
+    if text in letters and len(text) == 1:
+        return text
+    if text in ("0", "1", "2", "3"):
+        return LETTERS[int(text)]
+    raise ConfigError(f"{path.name}, row {number}: answer {answer!r} is neither a letter from A to D nor 0 to 3")

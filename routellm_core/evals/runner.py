@@ -1,0 +1,173 @@
+"""One evaluation: routers and baselines on a benchmark, with everything that a report needs."""
+
+from __future__ import annotations
+
+import itertools
+import platform
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from routellm_core.errors import ConfigError
+from routellm_core.evals.baselines import Baselines, baselines_of
+from routellm_core.evals.benchmarks.base import Benchmark
+from routellm_core.evals.costs import CostTable
+from routellm_core.evals.intervals import Interval
+from routellm_core.evals.router_results import EvaluationSettings, RouterResult, compare, measure_router
+from routellm_core.evals.score_cache import ScoreCache
+from routellm_core.routers.base import Router, checked_scores
+from routellm_core.types import FloatArray
+
+__all__ = ["Evaluation", "PairComparison", "run_evaluation", "scores_of"]
+
+CURVE_SHARES: FloatArray = np.linspace(0.0, 1.0, 101)
+COMPARED_METRICS = ("apgr", "apgr_paper", "pgr")
+
+
+@dataclass(frozen=True, slots=True)
+class PairComparison:
+    """Two routers on the same prompts: ``first - second`` on a metric, with a paired interval."""
+
+    first: str
+    second: str
+    metric: str
+    difference: float
+    interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The result of :func:`run_evaluation`.
+
+    Attributes:
+        benchmark: what was evaluated on.
+        settings: how.
+        baselines: best single model, chance and foresight.
+        routers: one result per router, in the order asked for.
+        comparisons: every pair of routers on every compared metric.
+        costs: prices and dollars per prompt, or None where they are not known.
+        versions: of everything that the figures depend on.
+    """
+
+    benchmark: Benchmark
+    settings: EvaluationSettings
+    baselines: Baselines
+    routers: tuple[RouterResult, ...]
+    comparisons: tuple[PairComparison, ...]
+    costs: CostTable | None
+    versions: Mapping[str, str]
+
+
+def run_evaluation(
+    benchmark: Benchmark,
+    routers: Mapping[str, Router],
+    *,
+    settings: EvaluationSettings | None = None,
+    cache: ScoreCache | None = None,
+    overwrite_cache: Collection[str] = (),
+    costs: CostTable | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> Evaluation:
+    """Evaluate routers on a benchmark.
+
+    Args:
+        benchmark: the prompts and both models' qualities.
+        routers: name -> router. A random router must be fresh, for its stream to start where RouteLLM's does.
+        settings: numbers of steps, repetitions and resamples, and seeds.
+        cache: keeps scores across runs; None scores everything anew.
+        overwrite_cache: names of routers whose stored scores are dropped first.
+        costs: prices, for dollars beside shares.
+        on_progress: called with (router, prompts scored, prompts in all).
+
+    Raises:
+        ConfigError: no router, or a name in ``overwrite_cache`` that is not evaluated.
+        ScoringError: a router failed.
+    """
+    settings = settings or EvaluationSettings()
+    if not routers:
+        raise ConfigError("give at least one router to evaluate")
+    unknown = sorted(set(overwrite_cache) - set(routers))
+    if unknown:
+        raise ConfigError(f"overwrite_cache names {', '.join(unknown)}, which is not among the routers evaluated")
+    results, samples = [], {}
+    for name, router in routers.items():
+        if cache is not None and name in overwrite_cache:
+            cache.forget(router.fingerprint)
+        scores = scores_of(router, benchmark, settings=settings, cache=cache, on_progress=_named(on_progress, name))
+        result, samples[name] = measure_router(
+            name, router, scores, benchmark, settings=settings, shares=CURVE_SHARES, costs=costs
+        )
+        results.append(result)
+    by_name = {result.name: result for result in results}
+    comparisons = [
+        PairComparison(first, second, metric, *compare(by_name, samples, first, second, metric))
+        for first, second in itertools.combinations(routers, 2)
+        for metric in COMPARED_METRICS
+    ]
+    return Evaluation(
+        benchmark=benchmark,
+        settings=settings,
+        baselines=baselines_of(benchmark, CURVE_SHARES, num_results=settings.num_results, level=settings.level),
+        routers=tuple(results),
+        comparisons=tuple(comparisons),
+        costs=costs,
+        versions=_versions(),
+    )
+
+
+def is_stochastic(router: Router) -> bool:
+    """Whether a router's scores differ from call to call, so that they are repeated and never cached."""
+    return bool(getattr(router, "is_stochastic", router.name == "random"))
+
+
+def scores_of(
+    router: Router,
+    benchmark: Benchmark,
+    *,
+    settings: EvaluationSettings,
+    cache: ScoreCache | None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> FloatArray:
+    """Return a router's scores on a benchmark, shape (r, n): r repetitions for a random router, otherwise one.
+
+    Repetitions continue the router's stream of random numbers, prompt by prompt in the benchmark's order, as RouteLLM
+    does after ``random.seed(0)``.
+    """
+    total = len(benchmark)
+    report = on_progress or (lambda _done, _total: None)
+    if is_stochastic(router):
+        repetitions = [checked_scores(router, benchmark.prompts) for _ in range(settings.random_iters)]
+        report(total, total)
+        return np.stack(repetitions)
+    done = 0
+
+    def count(further: int) -> None:
+        nonlocal done
+        done += further
+        report(done, total)
+
+    if cache is not None:
+        return cache.scores(router, benchmark.prompts, batch_size=settings.batch_size, on_progress=count)[None, :]
+    batches: list[FloatArray] = []
+    for start in range(0, total, settings.batch_size):
+        batches.append(checked_scores(router, benchmark.prompts[start : start + settings.batch_size]))
+        count(len(batches[-1]))
+    return np.concatenate(batches)[None, :]
+
+
+def _named(report: Callable[[str, int, int], None] | None, name: str) -> Callable[[int, int], None] | None:
+    return None if report is None else lambda done, total: report(name, done, total)
+
+
+def _versions() -> dict[str, str]:
+    packages: Sequence[str] = ("routellm-core", "numpy", "tokenizers", "torch", "onnxruntime")
+    found: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
