@@ -118,11 +118,6 @@ def run_evaluation(
     )
 
 
-def is_stochastic(router: Router) -> bool:
-    """Whether a router's scores differ from call to call, so that they are repeated and never cached."""
-    return bool(getattr(router, "is_stochastic", router.name == "random"))
-
-
 def scores_of(
     router: Router,
     benchmark: Benchmark,
@@ -138,7 +133,7 @@ def scores_of(
     """
     total = len(benchmark)
     report = on_progress or (lambda _done, _total: None)
-    if is_stochastic(router):
+    if router.is_stochastic:
         repetitions = [checked_scores(router, benchmark.prompts) for _ in range(settings.random_iters)]
         report(total, total)
         return np.stack(repetitions)

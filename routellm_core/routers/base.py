@@ -62,6 +62,11 @@ class Router(ABC):
         return self.name
 
     @property
+    def is_stochastic(self) -> bool:
+        """Whether scoring the same prompt again may give another score; such scores are never cached."""
+        return False
+
+    @property
     def prompt_limit(self) -> str:
         """How a long prompt is treated, in one sentence."""
         return "Prompts of any length are scored whole."

@@ -60,6 +60,11 @@ class RandomRouter(Router):
         return f"{self.name}:{self._by}:{self._seed}"
 
     @property
+    def is_stochastic(self) -> bool:
+        """By order, a prompt's score depends on what was scored before it."""
+        return self._by == "order"
+
+    @property
     def reference_quantiles(self) -> FloatArray:
         """The uniform distribution's own."""
         return np.linspace(0.0, 1.0, 1001)

@@ -42,3 +42,8 @@ def test_scores_by_prompt_are_uniform_and_change_with_the_seed() -> None:
 def test_wrong_options_are_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         RandomRouter(**options)
+
+
+def test_only_the_stream_is_stochastic() -> None:
+    assert RandomRouter().is_stochastic
+    assert not RandomRouter(by="prompt").is_stochastic
