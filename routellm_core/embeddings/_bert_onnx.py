@@ -24,8 +24,8 @@ _Weights = Mapping[str, npt.NDArray[np.float32]]
 def bert_onnx_model(weights: _Weights, *, layers: int, heads: int, epsilon: float) -> bytes:
     """Build the graph and return it serialised, weights included.
 
-    Inputs: ``input_ids`` (B, T) int64; ``positions`` (T,) int64; ``attention_bias`` (B, 1, 1, T) float32, 0 for a token and
-    a large negative number for padding; ``pooling`` (B, 1, T) float32, the weight of each token in the mean.
+    Inputs: ``input_ids`` (B, T) int64; ``positions`` (T,) int64; ``attention_bias`` (B, 1, 1, T) float32, 0 for a token
+    and a large negative number for padding; ``pooling`` (B, 1, T) float32, the weight of each token in the mean.
     Output: ``pooled`` (B, 1, H) float32.
 
     Args:

@@ -1,4 +1,4 @@
-"""all-MiniLM-L6-v2 on ONNX Runtime: more quality than the static embedding, for milliseconds instead of microseconds."""
+"""all-MiniLM-L6-v2 on ONNX Runtime: a contextual embedding, for milliseconds instead of microseconds."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def minilm_folder(source: Literal["package", "hub"] = "package") -> Path:
 class MiniLMEmbedder:
     """all-MiniLM-L6-v2 (mean-pooled, unit length), surface features and a constant 1. Extra ``[minilm]``.
 
-    A vector is ``[semantic part, standardised surface features, 1]``, with the semantic part scaled to length √384 so that
-    a component is of order 1. The model reads the first 128 tokens (about 500 characters); the surface features see the
-    whole text, or of one longer than 4,000 characters its first 3,000, its last 1,000 and its length.
+    A vector is ``[semantic part, standardised surface features, 1]``, with the semantic part scaled to length √384 so
+    that a component is of order 1. The model reads the first 128 tokens (about 500 characters); the surface features
+    see the whole text, or of one longer than 4,000 characters its first 3,000, its last 1,000 and its length.
 
     The first call builds the ONNX graph from the weights and compiles it (about a second), nothing is written to disk.
 
@@ -204,4 +204,5 @@ def _forward(session: Any, ids: Sequence[Sequence[int]]) -> _Floats:
     }
     pooled: _Floats = session.run(["pooled"], feeds)[0][:, 0, :]
     norms = np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12)
-    return pooled * (np.float32(np.sqrt(_HIDDEN)) / norms)
+    scaled: _Floats = pooled * (np.float32(np.sqrt(_HIDDEN)) / norms)
+    return scaled

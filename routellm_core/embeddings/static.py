@@ -12,7 +12,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,11 +68,11 @@ def _load_table(folder: Path) -> _StaticTable:
 class StaticEmbedder:
     """Static token embedding, surface features and a constant 1.
 
-    A vector is ``[semantic part, standardised surface features, 1]``. The semantic part is the mean of the token vectors,
-    scaled to length ``semantic_scale`` (about the square root of its dimension, so that a component is of order 1).
+    A vector is ``[semantic part, standardised surface features, 1]``. The semantic part is the mean of the token
+    vectors, scaled to length ``semantic_scale``, the square root of its dimension, so that a component is of order 1.
 
-    Of a text longer than 4,000 characters the first 3,000 and the last 1,000 are read, so a prompt of 1 MB costs no more
-    than one of 4 kB; its length still counts in the surface features.
+    Of a text longer than 4,000 characters the first 3,000 and the last 1,000 are read, so a prompt of 1 MB costs no
+    more than one of 4 kB; its length still counts in the surface features.
 
     Args:
         folder: a folder written by ``routellm_core.training.distill_static``; the shipped one by default.
@@ -96,7 +95,7 @@ class StaticEmbedder:
     @property
     def dimension(self) -> int:
         """Length of a vector: semantic part, surface features, constant."""
-        return self._table.vectors.shape[1] + surface_dimension() + 1
+        return int(self._table.vectors.shape[1]) + surface_dimension() + 1
 
     @property
     def prompt_limit(self) -> str:
@@ -141,11 +140,10 @@ def _token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
 
 def _mean_vectors(table: _StaticTable, texts: Sequence[str]) -> npt.NDArray[np.float32]:
     """Mean token vector of each text, scaled to length ``semantic_scale``; (n, d)."""
-    ids = _token_ids(table.tokenizer, texts)
-    lengths = np.array([max(len(row), 1) for row in ids])
-    flat = np.fromiter(chain.from_iterable(row or (0,) for row in ids), dtype=np.int64, count=int(lengths.sum()))
-    offsets = np.concatenate(([0], np.cumsum(lengths)[:-1]))
-    sums = np.add.reduceat(table.vectors[flat], offsets, axis=0)
+    sums = np.empty((len(texts), table.vectors.shape[1]), dtype=np.float32)
+    for row, ids in enumerate(_token_ids(table.tokenizer, texts)):
+        # One text at a time stays in the processor's cache; gathering a whole batch at once is three times slower.
+        sums[row] = table.vectors.take(ids or [0], axis=0).sum(axis=0)
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
     scaled: npt.NDArray[np.float32] = sums * (table.semantic_scale / np.maximum(norms, 1e-6))
     return scaled

@@ -315,7 +315,7 @@ def _choice_block(
     lengths: _Ints,
     full_lengths: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
-    """Columns of ``_CHOICE_NAMES``: answers marked ``A.``, ``A)``, ``(A)`` or ``A:`` at the start of a line or in brackets."""
+    """Columns of ``_CHOICE_NAMES``: answers marked ``A.``, ``A)``, ``A:`` at the start of a line, or ``(A)``."""
     n = len(lengths)
     body = codes[1:-1]
     is_label = (body >= ord("A")) & (body <= ord("J"))

@@ -1,0 +1,1 @@
+"""Training: labelled prompts in, a checkpoint folder out. Serving imports none of it."""
