@@ -56,7 +56,8 @@ class BERTRouter(Router):
     """Scores with a fine-tuned encoder such as ``routellm/bert_gpt4_augmented`` (XLM-RoBERTa-base).
 
     Args:
-        checkpoint_path: a folder or a Hub id with safetensors weights, a configuration and a tokenizer.
+        checkpoint_path: a folder or a Hub id with safetensors weights, a configuration and a tokenizer; by default
+            the published one.
         num_labels: the checkpoint's labels; the last two are tie and weak.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"`` …
         dtype: ``"auto"`` (see ``resolve_dtype``), ``"float32"``, ``"bfloat16"`` or ``"float16"``.
@@ -76,7 +77,7 @@ class BERTRouter(Router):
     def __init__(
         self,
         *,
-        checkpoint_path: str | Path,
+        checkpoint_path: str | Path = "routellm/bert_gpt4_augmented",
         num_labels: int = 3,
         device: str = "auto",
         dtype: str = "auto",

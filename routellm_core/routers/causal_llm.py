@@ -79,7 +79,7 @@ class CausalLLMRouter(Router):
 
     Args:
         checkpoint_path: a folder or a Hub id with safetensors weights, ``system_ft_v5.txt`` and
-            ``classifier_ft_v5.txt``.
+            ``classifier_ft_v5.txt``; by default the published one.
         score_threshold: the lowest score at which the weak model is good enough.
         special_tokens: the score tokens, ``[[1]]`` … ``[[n]]`` in this order; added to the tokenizer where missing.
         num_outputs: how many there are.
@@ -108,7 +108,7 @@ class CausalLLMRouter(Router):
     def __init__(
         self,
         *,
-        checkpoint_path: str | Path,
+        checkpoint_path: str | Path = "routellm/causal_llm_gpt4_augmented",
         score_threshold: int = 4,
         special_tokens: Sequence[str] = ("[[1]]", "[[2]]", "[[3]]", "[[4]]", "[[5]]"),
         num_outputs: int = 5,

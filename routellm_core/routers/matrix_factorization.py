@@ -118,8 +118,15 @@ class MfCheckpoint:
                 f"{did_you_mean(model, self.models)}"
             )
         vector = self.model_vectors[self.models.index(model)]
+        norm = float(np.linalg.norm(vector))
+        if norm == 0.0:
+            trained = [name for name, row in zip(self.models, self.model_vectors, strict=True) if row.any()]
+            raise ConfigError(
+                f"router 'mf': the checkpoint {self.folder.name!r} was not trained for the model {model!r}; "
+                f"it was for {', '.join(trained)}"
+            )
         # torch.nn.functional.normalize, which the published checkpoints were trained with, bounds the norm by 1e-12
-        return vector / max(float(np.linalg.norm(vector)), 1e-12)
+        return vector / max(norm, 1e-12)
 
 
 class MatrixFactorizationRouter(Router):

@@ -196,7 +196,16 @@ def test_the_default_sends_about_half_of_ordinary_traffic_strong() -> None:
     quantiles = MatrixFactorizationRouter().reference_quantiles
     assert quantiles is not None
     assert quantiles[500] == pytest.approx(0.116, abs=0.001)
-    assert MatrixFactorizationRouter(weak_model="palm-2").reference_quantiles is None
+
+
+def test_quantiles_hold_for_their_own_pair_only() -> None:
+    swapped = MatrixFactorizationRouter(strong_model="mixtral-8x7b-instruct-v0.1", weak_model="gpt-4-1106-preview")
+    assert swapped.reference_quantiles is None
+
+
+def test_a_model_that_the_checkpoint_was_not_trained_for_is_refused() -> None:
+    with pytest.raises(ConfigError, match="not trained for the model 'palm-2'; it was for gpt-4-1106-preview"):
+        MatrixFactorizationRouter(weak_model="palm-2")
 
 
 def test_a_named_models_file_must_fit(checkpoint: Path) -> None:
