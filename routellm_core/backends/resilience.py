@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from routellm_core._retries import async_retrying, retrying
 from routellm_core.backends.base import ChatBackend, ModelSettings
+from routellm_core.backends.failures import fallen_back
 from routellm_core.errors import BackendError, ConfigError
-from routellm_core.types import RoutingDecision, Tier
+from routellm_core.types import ModelPair, RoutingDecision, Tier
 
 __all__ = ["ResiliencePolicy", "ResilientCaller"]
 
@@ -104,18 +105,10 @@ class ResilientCaller:
         return await _aopened(answer, model.model) if parameters.get("stream") else answer
 
     def _fallback(self, decision: RoutingDecision, error: BackendError) -> RoutingDecision:
-        other: Tier = "weak" if decision.tier == "strong" else "strong"
-        model = self._models[other].model
-        if not (self._policy.fallback and error.retryable) or model == decision.model:
+        pair = ModelPair(strong=self._models["strong"].model, weak=self._models["weak"].model)
+        if not (self._policy.fallback and error.retryable) or pair.strong == pair.weak:
             raise error
-        return replace(
-            decision,
-            tier=other,
-            model=model,
-            fallback_from=decision.model,
-            reason=f"{decision.reason}; {decision.model} failed with status {error.status_code}, so {model} answered",
-            details={**decision.details, "fallback_error": str(error)},
-        )
+        return fallen_back(decision, pair, error)
 
 
 def _both_failed(first: BackendError, second: BackendError) -> BackendError:
