@@ -20,8 +20,8 @@ _LOCAL_MAP = "LITELLM_LOCAL_MODEL_COST_MAP"
 def import_litellm() -> Any:
     """Import litellm (seconds, so never at our own import) and silence its console advertisements.
 
-    While it is imported, litellm fetches a price map from the internet, with seconds of retries and warnings where there
-    is none. Nothing here needs that map, so its switch for the bundled one is set for the duration of the first import,
+    While it is imported, litellm fetches a price map from the internet, with seconds of retries and warnings where
+    there is none. Nothing here needs that map, so its switch for the bundled one is set for the duration of the first import,
     unless the user has set it either way.
     """
     with _import_lock:  # its own import is not safe under concurrent first calls from several threads

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from routellm_core._options import validated
 from routellm_core.backends.base import ChatBackend, ModelSettings
 from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.controller import Controller
-from routellm_core.decision import validate_threshold
+from routellm_core.decision import StrongShare, parse_threshold
 from routellm_core.errors import ConfigError, did_you_mean
 from routellm_core.routers.registry import available_routers
 from routellm_core.types import Tier
@@ -44,6 +44,7 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "ROUTELLM_WEAK_API_KEY": ("models", "weak", "api_key"),
     "ROUTELLM_ROUTER": ("router",),
     "ROUTELLM_THRESHOLD": ("threshold",),
+    "ROUTELLM_CALIBRATION": ("calibration",),
     "ROUTELLM_EMBEDDER": ("embedder",),
     "ROUTELLM_ON_SCORING_ERROR": ("on_scoring_error",),
 }
@@ -91,7 +92,9 @@ class RouteLLMConfig(_Section):
         models: the strong and the weak model.
         routers: options per router name.
         router: the default router.
-        threshold: the default threshold in [0, 1].
+        threshold: the default threshold in [0, 1], or a share of strong calls such as ``"50%"``; None, which is the
+            default beside a calibration, takes the calibration's threshold.
+        calibration: the file, or files, that ``routellm calibrate --save`` wrote for the routers.
         embedder: the embedder of every router that embeds and has none of its own; None takes the checkpoint's.
         on_scoring_error: where to go when scoring fails.
         no_prompt_tier: where to go without user text.
@@ -102,17 +105,28 @@ class RouteLLMConfig(_Section):
     models: ModelsSettings = ModelsSettings()
     routers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     router: str = "mf"
-    threshold: float = DEFAULT_THRESHOLD
+    threshold: float | str | None = DEFAULT_THRESHOLD
+    calibration: str | list[str] | None = None
     embedder: str | dict[str, Any] | None = None
     on_scoring_error: Literal["strong", "weak", "raise"] = "strong"
     no_prompt_tier: Tier = "strong"
     sticky: Literal["conversation"] | None = None
     fallback: FallbackSettings = FallbackSettings()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _calibrated_threshold(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("calibration") and "threshold" not in data:
+            return {**data, "threshold": None}
+        return data
+
     @field_validator("threshold", mode="before")
     @classmethod
-    def _threshold_in_range(cls, value: Any) -> float:
-        return validate_threshold(value)
+    def _threshold_in_range(cls, value: Any) -> float | str | None:
+        if value is None:
+            return None
+        parsed = parse_threshold(value)
+        return str(parsed) if isinstance(parsed, StrongShare) else parsed
 
     @field_validator("routers", mode="before")
     @classmethod
@@ -176,6 +190,7 @@ def build_controller(
         {name: config.router_options(name) for name in names},
         progress_bar=progress_bar,
         threshold=config.threshold,
+        calibration=config.calibration,
         backend=backend,
         resilience=config.fallback.policy(),
         selector_options={
@@ -241,7 +256,8 @@ def _fuller_form(data: dict[str, Any], subject: str) -> dict[str, Any]:
     for key in fuller.get("routers") or {}:
         if key not in routers:
             raise ConfigError(
-                f"{subject}: unknown router 'routers.{key}'; available: {', '.join(routers)}.{did_you_mean(str(key), routers)}"
+                f"{subject}: unknown router 'routers.{key}'; available: {', '.join(routers)}."
+                f"{did_you_mean(str(key), routers)}"
             )
     return fuller
 

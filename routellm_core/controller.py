@@ -16,6 +16,8 @@ import numpy as np
 from routellm_core._options import validated
 from routellm_core.backends.base import ChatBackend, ModelSettings
 from routellm_core.backends.resilience import ResiliencePolicy, ResilientCaller
+from routellm_core.calibration import CalibrationSource, calibrations_by_router
+from routellm_core.decision import StrongShare, requested_threshold
 from routellm_core.errors import ConfigError, RoutingError, UnknownRouterError, did_you_mean
 from routellm_core.model_names import parse_model_name
 from routellm_core.responses import AsyncRoutedStream, RoutedStream, attach_decision
@@ -42,7 +44,11 @@ class Controller:
         api_base: base URL for the models that have none of their own.
         api_key: key for the models that have none of their own.
         progress_bar: show one while routers load and prompts are scored.
-        threshold: the default threshold, for calls that name none.
+        threshold: the default threshold, for calls that name none: a number in [0, 1], or a share of strong calls such
+            as ``"50%"``.
+        strong_share: the same share as a number in [0, 1].
+        calibration: calibrations or files of ``routellm calibrate --save``, each for one of the routers; see
+            :class:`~routellm_core.selector.ModelSelector`.
         backend: calls the models; by default litellm.
         resilience: retries and fallback to the other model.
         selector_options: further options of :class:`~routellm_core.selector.ModelSelector` (``extract``,
@@ -69,7 +75,9 @@ class Controller:
         api_key: str | None = None,
         progress_bar: bool = False,
         *,
-        threshold: float | str | None = None,
+        threshold: float | str | StrongShare | None = None,
+        strong_share: float | None = None,
+        calibration: CalibrationSource | Sequence[CalibrationSource] | None = None,
         backend: ChatBackend | None = None,
         resilience: ResiliencePolicy | None = None,
         selector_options: Mapping[str, Any] | None = None,
@@ -85,8 +93,10 @@ class Controller:
         self.model_counts: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
         self._counts_lock = threading.Lock()
         self.routers = self._load_routers(routers, config or {})
+        calibrations = calibrations_by_router(calibration, self.routers)
+        limits: dict[str, Any] = {"threshold": threshold, "strong_share": strong_share, **(selector_options or {})}
         self._selectors = {
-            name: ModelSelector(router, self.model_pair, threshold=threshold, **(selector_options or {}))
+            name: ModelSelector(router, self.model_pair, calibration=calibrations.get(name), **limits)
             for name, router in self.routers.items()
         }
         self._caller = ResilientCaller(backend or _default_backend(), models, policy=resilience)
@@ -96,7 +106,8 @@ class Controller:
         self,
         *,
         router: str | None = None,
-        threshold: float | str | None = None,
+        threshold: float | str | StrongShare | None = None,
+        strong_share: float | None = None,
         session: str | None = None,
         **parameters: Any,
     ) -> Any:
@@ -104,12 +115,13 @@ class Controller:
 
         Args:
             router: a loaded router; by default the first one.
-            threshold: in [0, 1]; by default the controller's.
+            threshold: in [0, 1], or a share of strong calls such as ``"50%"``; by default the controller's.
+            strong_share: the same share as a number in [0, 1].
             session: the conversation's id, for stickiness.
             **parameters: OpenAI's chat completion parameters, passed through to the model: ``messages``, ``tools``,
-                ``response_format``, ``stream`` … ``model`` names the routing, ``"router-mf-0.116"``, and wins over
-                ``router`` and ``threshold``; ``"auto"`` takes the defaults, and the name of one of the two models,
-                or ``"strong"`` or ``"weak"``, goes there without scoring.
+                ``response_format``, ``stream`` … ``model`` names the routing, ``"router-mf-0.116"`` or
+                ``"router-mf-50%"``, and wins over ``router`` and ``threshold``; ``"auto"`` takes the defaults, and the
+                name of one of the two models, or ``"strong"`` or ``"weak"``, goes there without scoring.
 
         Returns:
             the completion, with the decision in ``response.routing``; with ``stream=True`` a :class:`RoutedStream`.
@@ -118,7 +130,7 @@ class Controller:
             RoutingError: the request cannot be routed (unknown router or model name, no messages …).
             BackendError: the model failed, and so did the other one or fallback is off.
         """
-        selector, options = self._request(router, threshold, parameters)
+        selector, options = self._request(router, requested_threshold(threshold, strong_share), parameters)
         decision = selector.select(parameters["messages"], session=session, **options)
         response, decision = self._caller.call(decision, parameters)
         self._count(decision)
@@ -130,12 +142,13 @@ class Controller:
         self,
         *,
         router: str | None = None,
-        threshold: float | str | None = None,
+        threshold: float | str | StrongShare | None = None,
+        strong_share: float | None = None,
         session: str | None = None,
         **parameters: Any,
     ) -> Any:
         """Do as :meth:`completion` does without blocking the event loop; streams are :class:`AsyncRoutedStream`."""
-        selector, options = self._request(router, threshold, parameters)
+        selector, options = self._request(router, requested_threshold(threshold, strong_share), parameters)
         decision = await selector.aselect(parameters["messages"], session=session, **options)
         response, decision = await self._caller.acall(decision, parameters)
         self._count(decision)
@@ -143,20 +156,29 @@ class Controller:
             return AsyncRoutedStream(response, decision)
         return attach_decision(response, decision)
 
-    def route(self, prompt: str, router: str | None = None, threshold: float | str | None = None) -> str:
+    def route(
+        self,
+        prompt: str,
+        router: str | None = None,
+        threshold: float | str | StrongShare | None = None,
+        *,
+        strong_share: float | None = None,
+    ) -> str:
         """Return the name of the model that ``prompt`` should go to."""
-        return self.decide(prompt, router=router, threshold=threshold).model
+        return self.decide(prompt, router=router, threshold=threshold, strong_share=strong_share).model
 
     def decide(
         self,
         conversation: str | Sequence[Mapping[str, Any]],
         *,
         router: str | None = None,
-        threshold: float | str | None = None,
+        threshold: float | str | StrongShare | None = None,
+        strong_share: float | None = None,
         session: str | None = None,
     ) -> RoutingDecision:
         """Return the whole decision for a prompt or for messages, without calling a model."""
-        return self.selector(router).select(conversation, threshold=threshold, session=session)
+        selector = self.selector(router)
+        return selector.select(conversation, threshold=threshold, strong_share=strong_share, session=session)
 
     def batch_calculate_win_rate(self, prompts: Iterable[str], router: str) -> Any:
         """Score many prompts.
@@ -194,7 +216,7 @@ class Controller:
         return self._selectors[name]
 
     def _request(
-        self, router: str | None, threshold: float | str | None, parameters: dict[str, Any]
+        self, router: str | None, threshold: float | StrongShare | None, parameters: dict[str, Any]
     ) -> tuple[ModelSelector, dict[str, Any]]:
         """Take ``model`` out of the parameters; return the selector and the options of its ``select``."""
         model = parameters.pop("model", None)

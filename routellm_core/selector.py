@@ -6,9 +6,11 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
-from routellm_core.decision import decide, validate_threshold
+from routellm_core.calibration import CalibrationSource, fitting_calibration, resolve_threshold
+from routellm_core.decision import StrongShare, decide, requested_threshold
 from routellm_core.errors import ConfigError, RoutingError, ScoringError, UnsupportedPromptError
 from routellm_core.prompts import Extract, routing_prompt, validate_messages
 from routellm_core.routers.base import Router, checked_scores
@@ -49,7 +51,11 @@ class ModelSelector:
     Args:
         router: a router, or its name (loaded with default options).
         pair: the two models to decide between.
-        threshold: in [0, 1]; a score that reaches it goes to the strong model. May be given per call instead.
+        threshold: in [0, 1]; a score that reaches it goes to the strong model. ``"50%"`` takes the threshold that sends
+            half of the calibrated traffic there. May be given per call instead.
+        strong_share: another way to say ``threshold="50%"``: 0.5.
+        calibration: one's own traffic's scores, or the file of ``routellm calibrate --save``; resolves shares in place
+            of the checkpoint's reference quantiles, and its threshold is the default where none is given.
         extract: picks the text to route on out of messages; by default the last user message with text.
         no_prompt_tier: the tier for messages without any user text (an image alone, a summary).
         on_scoring_error: where to go when the score cannot be computed: ``"strong"``, ``"weak"`` or ``"raise"``.
@@ -59,7 +65,9 @@ class ModelSelector:
 
     Raises:
         ConfigError: an option outside its allowed values.
-        InvalidThresholdError: a threshold that is not a number in [0, 1].
+        InvalidThresholdError: a threshold that is neither a number in [0, 1] nor a share; or a share, with neither a
+            calibration nor reference quantiles.
+        CalibrationError: a calibration that is unreadable or for another router or checkpoint.
     """
 
     def __init__(
@@ -67,7 +75,9 @@ class ModelSelector:
         router: Router | str,
         pair: ModelPair,
         *,
-        threshold: float | str | None = None,
+        threshold: float | str | StrongShare | None = None,
+        strong_share: float | None = None,
+        calibration: CalibrationSource | None = None,
         extract: Extract = routing_prompt,
         no_prompt_tier: Tier = "strong",
         on_scoring_error: ScoringFailurePolicy = "strong",
@@ -79,7 +89,13 @@ class ModelSelector:
         _check_choice("sticky", sticky, (None, "conversation"))
         self.router = load_router(router) if isinstance(router, str) else router
         self.pair = pair
-        self.threshold = None if threshold is None else validate_threshold(threshold)
+        self.calibration = fitting_calibration(calibration, self.router)
+        # Bounded, since model names bring shares from outside.
+        self._resolve = lru_cache(maxsize=256)(self._resolved)
+        requested = requested_threshold(threshold, strong_share)
+        if requested is None and self.calibration is not None and self.calibration.result is not None:
+            requested = self.calibration.result.threshold.value
+        self.threshold = None if requested is None else self._resolve(requested)
         self._extract = extract
         self._no_prompt_tier = no_prompt_tier
         self._on_scoring_error = on_scoring_error
@@ -90,7 +106,8 @@ class ModelSelector:
         self,
         conversation: Conversation,
         *,
-        threshold: float | str | None = None,
+        threshold: float | str | StrongShare | None = None,
+        strong_share: float | None = None,
         session: str | None = None,
         force: Tier | None = None,
     ) -> RoutingDecision:
@@ -98,27 +115,33 @@ class ModelSelector:
 
         Args:
             conversation: a prompt, or chat messages.
-            threshold: overrides the selector's.
+            threshold: overrides the selector's; a number in [0, 1], or a share of strong calls such as ``"50%"``.
+            strong_share: the same share as a number in [0, 1].
             session: the conversation's id for stickiness; None derives one from its opening.
             force: skips scoring and takes this tier.
 
         Raises:
             UnsupportedPromptError: neither a prompt nor well-formed, non-empty messages.
-            InvalidThresholdError: no threshold here nor in the selector, or one outside [0, 1].
+            RoutingError: no threshold here nor in the selector.
+            InvalidThresholdError: a threshold outside [0, 1], or a share that nothing resolves.
             ScoringError: the score cannot be computed and ``on_scoring_error`` is ``"raise"``.
         """
-        return self.select_batch([conversation], threshold=threshold, sessions=[session], force=force)[0]
+        return self.select_batch(
+            [conversation], threshold=threshold, strong_share=strong_share, sessions=[session], force=force
+        )[0]
 
     async def aselect(
         self,
         conversation: Conversation,
         *,
-        threshold: float | str | None = None,
+        threshold: float | str | StrongShare | None = None,
+        strong_share: float | None = None,
         session: str | None = None,
         force: Tier | None = None,
     ) -> RoutingDecision:
         """Decide as :meth:`select` does; scoring runs in a worker thread, batched with other tasks' prompts."""
-        question = self._question(conversation, threshold, session, force)
+        requested = requested_threshold(threshold, strong_share)
+        question = self._question(conversation, requested, session, force)
         if isinstance(question, _Settled):
             return self._finish(question.decision, question.session)
         started = time.perf_counter()
@@ -132,7 +155,8 @@ class ModelSelector:
         self,
         conversations: Sequence[Conversation],
         *,
-        threshold: float | str | None = None,
+        threshold: float | str | StrongShare | None = None,
+        strong_share: float | None = None,
         sessions: Sequence[str | None] | None = None,
         force: Tier | None = None,
     ) -> list[RoutingDecision]:
@@ -142,8 +166,9 @@ class ModelSelector:
             ValueError: ``sessions`` has another length than ``conversations``.
         """
         session_ids = [None] * len(conversations) if sessions is None else sessions
+        requested = requested_threshold(threshold, strong_share)
         questions = [
-            self._question(conversation, threshold, session, force)
+            self._question(conversation, requested, session, force)
             for conversation, session in zip(conversations, session_ids, strict=True)
         ]
         prompts = [question.prompt for question in questions if isinstance(question, _Question)]
@@ -158,7 +183,11 @@ class ModelSelector:
         ]
 
     def _question(
-        self, conversation: Conversation, threshold: float | str | None, session: str | None, force: Tier | None
+        self,
+        conversation: Conversation,
+        requested: float | StrongShare | None,
+        session: str | None,
+        force: Tier | None,
     ) -> _Question | _Settled:
         if isinstance(conversation, str):
             messages: Sequence[ChatMessage] = [{"role": "user", "content": conversation}]
@@ -169,7 +198,7 @@ class ModelSelector:
         if force is not None:
             _check_choice("force", force, ("strong", "weak"))
             return _Settled(self._unscored(force, f"the caller asked for the {force} model"), None)
-        limit = self._threshold(threshold)
+        limit = self._threshold(requested)
         prompt = self._extract(messages)
         if prompt is not None and not isinstance(prompt, str):
             raise UnsupportedPromptError(f"extract returned {type(prompt).__name__}; it must return a string or None")
@@ -178,9 +207,12 @@ class ModelSelector:
             return _Settled(self._unscored(self._no_prompt_tier, reason), session)
         return _Question(prompt, limit, session)
 
-    def _threshold(self, threshold: float | str | None) -> float:
-        if threshold is not None:
-            return validate_threshold(threshold)
+    def _resolved(self, requested: float | StrongShare) -> float:
+        return resolve_threshold(requested, self.router, self.calibration)
+
+    def _threshold(self, requested: float | StrongShare | None) -> float:
+        if requested is not None:
+            return self._resolve(requested)
         if self.threshold is None:
             raise RoutingError("no threshold: give one per call, or threshold=0.116 when building the selector")
         return self.threshold

@@ -40,8 +40,8 @@ FLOORS = {
     "training": 11,
     "evals": 12,
     "server": 12,
-    "calibrate_threshold": 13,
     "cli": 13,
+    "calibrate_threshold": 14,
 }
 HEAVY = [
     "torch",

@@ -10,7 +10,9 @@ from routellm_core.errors import MissingExtraError
 
 
 def test_a_missing_package_names_its_extra() -> None:
-    with pytest.raises(MissingExtraError, match=r"The thing needs .*'no_such_package'.*routellm-core\[thing\]") as raised:
+    with pytest.raises(
+        MissingExtraError, match=r"The thing needs .*'no_such_package'.*routellm-core\[thing\]"
+    ) as raised:
         import_extra("no_such_package.inner", extra="thing", purpose="The thing")
     assert raised.value.extra == "thing"
     assert isinstance(raised.value, ImportError)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.core.route --json benchmarks/results/route.json
 
-Prompts are read from the MMLU, GSM8K and arena prompts of the shared data (``ROUTELLM_SHARED``, by default ``../shared``).
+The prompts are a sample of the training pool's, from the shared data (``ROUTELLM_SHARED``, by default ``../shared``).
 """
 
 from __future__ import annotations

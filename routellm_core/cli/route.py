@@ -151,6 +151,7 @@ class _Tally:
         all_strong, all_weak = strong.dollars(inputs, outputs), weak.dollars(inputs, outputs)
         saved = 1 - routed / all_strong if all_strong else 0.0
         return (
-            f"Estimated cost ${routed:.4f}: saves {saved:.1%} of all-strong ${all_strong:.4f}; all-weak ${all_weak:.4f} "
+            f"Estimated cost ${routed:.4f}: saves {saved:.1%} of all-strong ${all_strong:.4f}; "
+            f"all-weak ${all_weak:.4f} "
             f"({settings['strong'].model} and {settings['weak'].model}, {self.output_tokens} tokens an answer)."
         )

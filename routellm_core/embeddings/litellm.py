@@ -1,4 +1,4 @@
-"""Any embedding model that litellm can call: OpenAI's for the published checkpoints, Ollama, vLLM, Azure, Cohere and so on."""
+"""Any embedding model that litellm can call: OpenAI's for the published checkpoints, Ollama, vLLM, Azure and more."""
 
 from __future__ import annotations
 

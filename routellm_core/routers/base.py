@@ -30,6 +30,7 @@ class Router(ABC):
     """The registered name, such as ``"mf"``."""
 
     def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        """Remember how the router was built, which is all that its pickle holds."""
         router = super().__new__(cls)
         router._construction = (arguments, options)
         return router

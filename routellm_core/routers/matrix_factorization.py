@@ -126,7 +126,7 @@ class MfCheckpoint:
                 f"it was for {', '.join(trained)}"
             )
         # torch.nn.functional.normalize, which the published checkpoints were trained with, bounds the norm by 1e-12
-        return vector / max(norm, 1e-12)
+        return np.asarray(vector / max(norm, 1e-12))
 
 
 class MatrixFactorizationRouter(Router):
