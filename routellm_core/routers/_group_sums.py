@@ -95,8 +95,8 @@ def default_storage_type(float32_bytes: int, device: str) -> StorageType:
     """Choose how to store embeddings where the user did not.
 
     Small ones stay float32. Large ones are read from memory for every batch, so that fewer bytes are less time: int8 on
-    a CPU, float16 on a GPU. Either moves scores by less than RouteLLM's own solver is off (5e-4); see
-    docs/decisions/0002.
+    a CPU, float16 on a GPU. At this size either moves scores by less than RouteLLM's own solver is off (2e-4 to 5e-4);
+    see docs/decisions/0002.
 
     Args:
         float32_bytes: what they would take in float32.
