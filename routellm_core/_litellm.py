@@ -21,8 +21,8 @@ def import_litellm() -> Any:
     """Import litellm (seconds, so never at our own import) and silence its console advertisements.
 
     While it is imported, litellm fetches a price map from the internet, with seconds of retries and warnings where
-    there is none. Nothing here needs that map, so its switch for the bundled one is set for the duration of the first import,
-    unless the user has set it either way.
+    there is none. Nothing here needs that map, so its switch for the bundled one is set for the duration of the first
+    import, unless the user has set it either way.
     """
     with _import_lock:  # its own import is not safe under concurrent first calls from several threads
         is_ours = _LOCAL_MAP not in os.environ and "litellm" not in sys.modules

@@ -4,7 +4,7 @@
 
 The reference scores one prompt at a time: it looks two model vectors up, normalises them, projects the embedding,
 applies the classifier and the sigmoid, in torch. Here the model folds into one vector at load. The second part embeds
-through HTTP, from a local OpenAI-compatible process: one text a call, as the reference does, against many texts a call.
+through HTTP, from a local OpenAI-compatible process: one text a call, as the reference does, against many a call.
 """
 
 from __future__ import annotations
