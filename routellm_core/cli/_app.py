@@ -8,6 +8,7 @@ import typer
 
 import routellm_core
 from routellm_core.cli._console import output
+from routellm_core.cli.calibrate import CalibrateCommand, calibrate
 from routellm_core.cli.chat import chat
 from routellm_core.cli.data import data_app
 from routellm_core.cli.doctor import doctor
@@ -43,5 +44,6 @@ def _root(
 app.command()(route)
 app.command()(chat)
 app.command()(doctor)
+app.command(cls=CalibrateCommand)(calibrate)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(data_app, name="data")

@@ -17,7 +17,8 @@ Config = Annotated[
 ]
 RouterName = Annotated[str | None, typer.Option("--router", "-r", help="Router to score with.  [default: mf]")]
 Threshold = Annotated[
-    str | None, typer.Option("--threshold", "-t", help="A score that reaches it goes strong.  [default: 0.116]")
+    str | None,
+    typer.Option("--threshold", "-t", help="A score that reaches it goes strong; or a share: 50%.  [default: 0.116]"),
 ]
 StrongModel = Annotated[str | None, typer.Option("--strong-model", help="The strong model, by litellm's name.")]
 WeakModel = Annotated[str | None, typer.Option("--weak-model", help="The weak model, by litellm's name.")]

@@ -1,0 +1,49 @@
+"""Calibration: from a target (share of strong calls, cost, quality) to a threshold, with intervals that can be checked.
+
+Every interval here answers one question: with this threshold fixed, where will the figure lie on the next m prompts
+from the same source? It therefore holds the sampling error of the calibration data *and* of those m prompts, and a
+held-out half of the data is a fair test of it.
+"""
+
+from __future__ import annotations
+
+from routellm_core.calibration.cost import calibrate_cost
+from routellm_core.calibration.curves import PromptCosts, PromptQuality
+from routellm_core.calibration.quality import calibrate_quality
+from routellm_core.calibration.quantiles import (
+    score_quantiles,
+    share_at_threshold,
+    threshold_for_share,
+)
+from routellm_core.calibration.ranking import RankedScores
+from routellm_core.calibration.resolution import (
+    CalibrationSource,
+    calibrations_by_router,
+    fitting_calibration,
+    resolve_threshold,
+)
+from routellm_core.calibration.results import CalibratedThreshold, Estimate, Target
+from routellm_core.calibration.saved import Calibration
+from routellm_core.calibration.share import CurvePoint, calibrate_share, share_curve
+
+__all__ = [
+    "CalibratedThreshold",
+    "Calibration",
+    "CalibrationSource",
+    "CurvePoint",
+    "Estimate",
+    "PromptCosts",
+    "PromptQuality",
+    "RankedScores",
+    "Target",
+    "calibrate_cost",
+    "calibrate_quality",
+    "calibrate_share",
+    "calibrations_by_router",
+    "fitting_calibration",
+    "resolve_threshold",
+    "score_quantiles",
+    "share_at_threshold",
+    "share_curve",
+    "threshold_for_share",
+]

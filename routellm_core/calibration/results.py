@@ -1,0 +1,73 @@
+"""What a calibration returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["DEFAULT_LEVEL", "CalibratedThreshold", "Estimate", "Target"]
+
+DEFAULT_LEVEL = 0.99
+"""Probability that an interval covers: each of its ends is missed once in two hundred times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What was asked for.
+
+    Attributes:
+        kind: ``"share"`` of strong calls, ``"cost"`` in dollars per 1,000 requests, or ``"quality"`` as a fraction of
+            the strong model's.
+        value: the share in [0, 1], the highest cost, or the lowest quality in (0, 1].
+    """
+
+    kind: Literal["share", "cost", "quality"]
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure on the calibration data, and the interval it will lie in elsewhere.
+
+    Attributes:
+        value: on the calibration data.
+        low: lower end of the interval.
+        high: upper end of the interval.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, (int, float)) and self.low <= value <= self.high
+
+
+@dataclass(frozen=True, slots=True)
+class CalibratedThreshold:
+    """A threshold, and what it does.
+
+    The intervals of ``share``, ``cost`` and ``quality`` are for the figure measured on ``evaluation_size`` further
+    prompts from the same source with the threshold fixed at ``threshold.value``.
+
+    Attributes:
+        target: what was asked for.
+        threshold: in [0, 1]; its interval says where another sample of the same size would have put it.
+        share: of strong calls, in [0, 1].
+        cost: dollars per 1,000 requests, where costs were given.
+        quality: fraction of the strong model's quality, where labelled rows were given.
+        sample_size: prompts calibrated on.
+        evaluation_size: prompts that the intervals speak of; None for the long run.
+        level: probability that each interval covers, its two ends being missed equally often.
+        warnings: what a reader should know before relying on it, one sentence each.
+    """
+
+    target: Target
+    threshold: Estimate
+    share: Estimate
+    cost: Estimate | None
+    quality: Estimate | None
+    sample_size: int
+    evaluation_size: int | None
+    level: float
+    warnings: tuple[str, ...] = ()

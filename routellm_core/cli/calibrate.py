@@ -1,0 +1,92 @@
+"""``routellm calibrate``: from a share, a budget or a quality to a threshold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from routellm_core.cli._options import Config, StrongModel, WeakModel, configuration
+from routellm_core.cli.evaluate import spread_values
+
+__all__ = ["CalibrateCommand", "calibrate"]
+
+
+class CalibrateCommand(TyperCommand):
+    """Takes ``--routers mf bert``, as RouteLLM spells it."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give every value of ``--routers`` its own option first."""
+        return super().parse_args(ctx, spread_values(args))
+
+
+def calibrate(
+    routers: Annotated[list[str] | None, typer.Option("--routers", help="Routers: --routers mf bert.")] = None,
+    strong_model_pct: Annotated[
+        float | None, typer.Option("--strong-model-pct", help="Target: share of strong calls, 0 to 1.")
+    ] = None,
+    max_cost: Annotated[float | None, typer.Option(help="Target: dollars per 1,000 requests, at most.")] = None,
+    min_quality: Annotated[
+        float | None, typer.Option(help="Target: fraction of the strong model's quality, at least (labelled rows).")
+    ] = None,
+    prompts: Annotated[
+        str | None, typer.Option(help="Your own traffic: a .jsonl, .csv, .parquet or .txt file, or hf:owner/data-set.")
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="The prompt's column.")] = None,
+    first_turn: Annotated[bool, typer.Option("--first-turn", help="Cells are JSON lists of turns; take one.")] = False,
+    save: Annotated[
+        Path | None, typer.Option(help="Keep the calibration here, for `calibration:` in the config.")
+    ] = None,
+    strong_price: Annotated[str | None, typer.Option(help="Dollars per million input,output tokens: 10,30.")] = None,
+    weak_price: Annotated[str | None, typer.Option(help="The same for the weak model.")] = None,
+    output_tokens: Annotated[float, typer.Option(min=0, help="Tokens per answer, where rows do not say.")] = 300,
+    evaluation_size: Annotated[
+        float | None,
+        typer.Option(help="Further prompts that intervals speak of; inf for the long run.  [default: as many]"),
+    ] = None,
+    level: Annotated[float, typer.Option(help="Probability that an interval covers.")] = 0.99,
+    curve: Annotated[bool, typer.Option(help="Print the share curve.")] = True,
+    thresholds: Annotated[
+        str | None, typer.Option(help="Published scores, one column per router: a file or a Hub data set.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Prompts scored at a time.")] = 512,
+    cache: Annotated[
+        Path | None, typer.Option(help="File of the score cache, from which a stopped run goes on.")
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither read nor write stored scores.")] = False,
+    strong_model: StrongModel = None,
+    weak_model: WeakModel = None,
+    config: Config = None,
+) -> None:
+    """Find the threshold for a share of strong calls, a budget or a quality; offline for the routers that ship."""
+    from routellm_core.calibration import Target
+    from routellm_core.cli._calibration_run import CalibrationRequest, calibrate_routers
+    from routellm_core.evals.score_cache import ScoreCache
+
+    targets = (("share", strong_model_pct), ("cost", max_cost), ("quality", min_quality))
+    given = [Target(kind, value) for kind, value in targets if value is not None]  # type: ignore[arg-type]
+    if len(given) != 1:
+        raise typer.BadParameter("give one target: --strong-model-pct, --max-cost or --min-quality")
+    settings = configuration(config, strong_model=strong_model, weak_model=weak_model)
+    calibrate_routers(
+        CalibrationRequest(
+            routers=tuple(routers or [settings.router]),
+            settings=settings,
+            target=given[0],
+            prompts=prompts,
+            column=column,
+            first_turn=first_turn,
+            thresholds=thresholds,
+            strong_price=strong_price,
+            weak_price=weak_price,
+            output_tokens=output_tokens,
+            evaluation_size=evaluation_size,
+            level=level,
+            batch_size=batch_size,
+            cache=None if no_cache else ScoreCache(cache),
+            save=save,
+            curve=curve,
+        )
+    )
