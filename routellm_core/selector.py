@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 from routellm_core.calibration import CalibrationSource, fitting_calibration, resolve_threshold
 from routellm_core.decision import StrongShare, decide, requested_threshold
@@ -101,6 +101,10 @@ class ModelSelector:
         self._on_scoring_error = on_scoring_error
         self._memory = (memory or ConversationMemory()) if sticky else None
         self._async_scorer = AsyncScorer(self.router)
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        # Frameworks copy what holds a selector; its router, worker threads and memory are meant to be shared.
+        return self
 
     def select(
         self,

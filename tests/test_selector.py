@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import threading
 from collections.abc import Sequence
@@ -197,3 +198,8 @@ def test_each_decision_is_logged_without_the_prompt(caplog: pytest.LogCaptureFix
     (record,) = caplog.records
     assert (record.tier, record.router, record.threshold) == ("strong", "fixed", 0.5)  # type: ignore[attr-defined]
     assert "secret" not in str(vars(record))
+
+
+def test_a_deep_copy_shares_the_selector() -> None:
+    built = selector()
+    assert copy.deepcopy({"held": built})["held"] is built
