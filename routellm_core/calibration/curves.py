@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from routellm_core.calibration.ranking import IntArray, RankedScores
+from routellm_core.calibration.ranking import IntArray
 from routellm_core.calibration.results import Estimate
 from routellm_core.errors import CalibrationError
 from routellm_core.types import FloatArray
@@ -97,20 +97,20 @@ class CostCurve:
     variance: FloatArray
 
     @classmethod
-    def of(cls, costs: PromptCosts, ranked: RankedScores, cuts: IntArray, weights: Weights | None = None) -> CostCurve:
+    def of(cls, costs: PromptCosts, cuts: IntArray, weights: Weights | None = None) -> CostCurve:
         """Measure the curve.
 
         Args:
-            costs: of n prompts, in the order in which they were scored.
-            ranked: their scores.
-            cuts: numbers of strong calls, shape (c,).
-            weights: how often each prompt counts in a resample, in the order of ``ranked``, shape (n,).
+            costs: of n prompts in falling order of score.
+            cuts: numbers of strong calls, ascending, shape (c,).
+            weights: how often each prompt counts in a resample, in the same order, shape (n,).
         """
-        strong, weak = costs.strong[ranked.order], costs.weak[ranked.order]
-        counted = np.ones(len(ranked)) if weights is None else weights.astype(np.float64)
+        strong, weak = costs.strong, costs.weak
+        counted = np.ones(len(costs)) if weights is None else weights.astype(np.float64)
         total = float(counted.sum())
-        mean = (counted @ weak + _sums_of_first(counted * (strong - weak), cuts)) / total
-        square = (counted @ weak**2 + _sums_of_first(counted * (strong**2 - weak**2), cuts)) / total
+        dearer = counted * (strong - weak)
+        mean = (counted @ weak + _sums_of_first(dearer, cuts)) / total
+        square = (counted @ weak**2 + _sums_of_first(dearer * (strong + weak), cuts)) / total
         return cls(mean, np.maximum(square - mean**2, 0.0))
 
     def margin(self, factor: float, z: float) -> FloatArray:
@@ -138,9 +138,8 @@ class QualityCurve:
     Attributes:
         mean: R at each cut, shape (c,).
         variance: over prompts, shape (c,).
-        unseen: the added losses as a sum over prompts, a fraction of the strong model's mean; 0 where nothing goes
-            weak, shape (c,).
-        worst: one such loss, likewise.
+        goes_weak: whether anything does, so that losses may have been missed, shape (c,).
+        worst: the worst loss on one prompt, as a fraction of the strong model's mean.
     """
 
     mean: FloatArray
@@ -149,12 +148,10 @@ class QualityCurve:
     worst: float
 
     @classmethod
-    def of(
-        cls, quality: PromptQuality, ranked: RankedScores, cuts: IntArray, weights: Weights | None = None
-    ) -> QualityCurve:
+    def of(cls, quality: PromptQuality, cuts: IntArray, weights: Weights | None = None) -> QualityCurve:
         """Measure the curve; the arguments are those of :meth:`CostCurve.of`."""
-        strong, weak = quality.strong[ranked.order], quality.weak[ranked.order]
-        counted = np.ones(len(ranked)) if weights is None else weights.astype(np.float64)
+        strong, weak = quality.strong, quality.weak
+        counted = np.ones(len(quality)) if weights is None else weights.astype(np.float64)
         total = float(counted.sum())
         strong_mean = float(counted @ strong) / total
         lead = strong - weak
@@ -169,7 +166,7 @@ class QualityCurve:
             + lost**2 * float(counted @ strong**2) / total
         ) / strong_mean**2
         worst = float(quality.strong.max() - quality.weak.min()) / strong_mean
-        return cls(1.0 - lost, np.maximum(variance, 0.0), cuts < len(ranked), max(worst, 0.0))
+        return cls(1.0 - lost, np.maximum(variance, 0.0), cuts < len(quality), max(worst, 0.0))
 
     def margin(self, sample_size: float, factor: float, z: float) -> FloatArray:
         """Return the half-width of the interval at each cut, shape (c,).
@@ -190,6 +187,8 @@ class QualityCurve:
 
 
 def _sums_of_first(values: FloatArray, counts: IntArray) -> FloatArray:
-    """Return the sum of the first k values for each k of ``counts``, shape (c,)."""
-    running = np.concatenate([[0.0], np.cumsum(values)])
-    return np.asarray(running[counts])
+    """Return the sum of the first k values for each k of ``counts``, which ascend, shape (c,)."""
+    edges = np.unique(np.concatenate([[0], counts]))
+    segments = np.add.reduceat(values, edges[edges < len(values)])
+    running = np.concatenate([[0.0], np.cumsum(segments)])
+    return np.asarray(running[np.searchsorted(edges, counts)])

@@ -57,7 +57,9 @@ class Sample:
         for name, column in (("costs", costs), ("qualities", quality)):
             if column is not None and len(column) != self.size:
                 raise CalibrationError(f"there are {self.size} scores, but {len(column)} {name}")
-        self.costs, self.quality = costs, quality
+        order = self.ranked.order
+        self.costs = costs and PromptCosts(costs.strong[order], costs.weak[order])
+        self.quality = quality and PromptQuality(quality.strong[order], quality.weak[order])
         self.evaluation_size = checked_evaluation_size(evaluation_size, self.size)
         self.level = level
         self.z = normal_quantile(level)
@@ -67,13 +69,13 @@ class Sample:
         """Return costs at ``cuts``; only for a sample that has costs."""
         if self.costs is None:
             raise CalibrationError("costs are not known")
-        return CostCurve.of(self.costs, self.ranked, cuts, weights)
+        return CostCurve.of(self.costs, cuts, weights)
 
     def quality_curve(self, cuts: IntArray, weights: Weights | None = None) -> QualityCurve:
         """Return qualities at ``cuts``; only for a sample that has qualities."""
         if self.quality is None:
             raise CalibrationError("qualities are not known")
-        return QualityCurve.of(self.quality, self.ranked, cuts, weights)
+        return QualityCurve.of(self.quality, cuts, weights)
 
     def measure(self, cuts: IntArray) -> list[tuple[Estimate, Estimate | None, Estimate | None]]:
         """Return share, cost and quality at each cut; None for what is not known."""

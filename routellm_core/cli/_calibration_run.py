@@ -239,6 +239,7 @@ def _note(text: str | None) -> None:
 @contextmanager
 def _progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=errors, transient=True) as progress:
+    shown = Progress(*columns, TimeRemainingColumn(), console=errors, transient=True, disable=not errors.is_terminal)
+    with shown as progress:
         task = progress.add_task(label, total=total)
         yield lambda done: progress.update(task, advance=done)

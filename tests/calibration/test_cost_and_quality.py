@@ -35,35 +35,36 @@ def routed(column: PromptCosts | PromptQuality, scores: np.ndarray, threshold: f
     return np.where(scores >= threshold, column.strong, column.weak)
 
 
+def in_order(column: Any, ranked: RankedScores) -> Any:
+    return type(column)(column.strong[ranked.order], column.weak[ranked.order])
+
+
 def test_curves_are_what_routing_gives() -> None:
     scores, costs, quality = made_up(50)
     ranked = RankedScores(scores)
-    cost, good = CostCurve.of(costs, ranked, ranked.cuts), QualityCurve.of(quality, ranked, ranked.cuts)
+    cost = CostCurve.of(in_order(costs, ranked), ranked.cuts)
+    good = QualityCurve.of(in_order(quality, ranked), ranked.cuts)
     for index, cut in enumerate(ranked.cuts.tolist()):
         threshold = ranked.threshold_at(cut)
         dollars, answers = routed(costs, scores, threshold), routed(quality, scores, threshold)
         assert cost.mean[index] == pytest.approx(dollars.mean())
         assert cost.variance[index] == pytest.approx(dollars.var())
         ratio = answers.mean() / quality.strong.mean()
+        spread = np.var(answers - ratio * quality.strong) / quality.strong.mean() ** 2
         assert good.mean[index] == pytest.approx(ratio)
-        assert good.variance[index] == pytest.approx(
-            np.var(answers - ratio * quality.strong) / quality.strong.mean() ** 2
-        )
+        assert good.variance[index] == pytest.approx(spread)
 
 
 def test_weights_count_prompts_as_repeating_them_does() -> None:
     scores, costs, quality = made_up(30)
     drawn = np.random.default_rng(1).integers(0, 30, 30)
-    ranked = RankedScores(scores)
+    ranked, repeated = RankedScores(scores), RankedScores(scores[drawn])
     weights = np.bincount(np.argsort(ranked.order)[drawn], minlength=30)
-    repeated = RankedScores(scores[drawn])
-    threshold = ranked.threshold_at(12)
-    cut = repeated.strong_calls(threshold)
+    cut = repeated.strong_calls(ranked.threshold_at(12))
     for curve, column in ((CostCurve, costs), (QualityCurve, quality)):
-        weighted = curve.of(column, ranked, np.array([12]), weights)  # type: ignore[attr-defined]
-        plain = curve.of(  # type: ignore[attr-defined]
-            type(column)(column.strong[drawn], column.weak[drawn]), repeated, np.array([cut])
-        )
+        drawn_column = type(column)(column.strong[drawn], column.weak[drawn])
+        weighted = curve.of(in_order(column, ranked), np.array([12]), weights)  # type: ignore[attr-defined]
+        plain = curve.of(in_order(drawn_column, repeated), np.array([cut]))  # type: ignore[attr-defined]
         assert weighted.mean == pytest.approx(plain.mean)
         assert weighted.variance == pytest.approx(plain.variance)
 
