@@ -1,7 +1,8 @@
 """What the local models answer: deterministic replies in OpenAI's chat shape, from the request alone.
 
 A reply honours ``tools`` with every form of ``tool_choice``, ``response_format``, ``stop``, ``n`` and ``max_tokens``,
-so that agents, chains and structured output can be run against it for real.
+so that agents, chains and structured output can be run against it for real. A prompt of DSPy's adapters is answered in
+their format (``adapter_replies``).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from routellm_core.prompts import message_text
+from routellm_core.testing.adapter_replies import adapter_reply, with_fields
+from routellm_core.testing.prompted_replies import prompted_reply
 
 __all__ = ["completion", "completion_chunks", "json_from_schema"]
 
@@ -47,6 +50,8 @@ def completion(request: Mapping[str, Any]) -> Json:
             "prompt_tokens": prompt_tokens,
             "completion_tokens": completion_tokens * copies,
             "total_tokens": prompt_tokens + completion_tokens * copies,
+            "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
         },
     }
 
@@ -167,13 +172,26 @@ def _chosen_tool(request: Mapping[str, Any], messages: Sequence[Mapping[str, Any
 
 def _content(request: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], text: str) -> str:
     response_format = request.get("response_format") or {}
+    fields = adapter_reply(request)
+    if fields is not None and response_format.get("type") != "json_schema":
+        return fields
     if response_format.get("type") == "json_schema":
-        return json.dumps(json_from_schema(response_format["json_schema"].get("schema", {}), text))
+        schema = response_format["json_schema"].get("schema", {})
+        filled = json_from_schema(schema, text)
+        return json.dumps(filled if fields is None else with_fields(filled, fields))
     if response_format.get("type") == "json_object":
-        return json.dumps({"model": request["model"], "answer": text[:200]})
+        return json.dumps(_json_object(request["model"], text))
+    if prompted := prompted_reply(request["model"], messages, text, json_from_schema):
+        return prompted
     if messages[-1].get("role") == "tool":
         return f"{request['model']} read the tool's result: {message_text(messages[-1])}"
     return f"{request['model']} answers: {text}"
+
+
+def _json_object(model: str, text: str) -> Json:
+    # JSON mode has no schema: a prompt names the keys that it wants, as in "with 'setup' and 'punchline' keys".
+    names = [first or second for first, second in _QUOTED.findall(text)] if re.search(r"\bkeys?\b", text) else []
+    return dict.fromkeys(names, text[:80]) if names else {"model": model, "answer": text[:200]}
 
 
 def _limited(content: str, request: Mapping[str, Any]) -> tuple[str, str]:
