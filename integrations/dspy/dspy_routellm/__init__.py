@@ -1,0 +1,22 @@
+"""DSPy programs that route: each call, or each program run, goes to the strong or the weak LLM."""
+
+from __future__ import annotations
+
+from dspy_routellm.engine import AsyncRoutingEngine, RoutingEngine
+from dspy_routellm.lm import RouteLLM
+from dspy_routellm.measurement import MeasuredExample, Measurement
+from dspy_routellm.measuring import measure
+from dspy_routellm.routed import Routed
+from dspy_routellm.stamps import calls_by_model, routing_of
+
+__all__ = [
+    "AsyncRoutingEngine",
+    "MeasuredExample",
+    "Measurement",
+    "RouteLLM",
+    "Routed",
+    "RoutingEngine",
+    "calls_by_model",
+    "measure",
+    "routing_of",
+]
