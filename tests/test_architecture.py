@@ -36,6 +36,7 @@ FLOORS = {
     "selector": 8,
     "controller": 9,
     "config": 10,
+    "adapters": 11,
     "testing": 11,
     "training": 11,
     "evals": 12,

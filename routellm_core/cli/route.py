@@ -29,7 +29,9 @@ _TIER_STYLES: dict[Tier, str] = {"strong": "bold magenta", "weak": "green"}
 
 def route(
     prompts: Annotated[list[str] | None, typer.Argument(help="Prompts; none reads --file or standard input.")] = None,
-    file: Annotated[Path | None, typer.Option("--file", "-f", help="A .txt, .jsonl, .csv or .parquet file of prompts.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", "-f", help="A .txt, .jsonl, .csv or .parquet file of prompts.")
+    ] = None,
     column: Annotated[str | None, typer.Option(help="The prompt's column in .jsonl and .csv.")] = None,
     router: RouterName = None,
     threshold: Threshold = None,

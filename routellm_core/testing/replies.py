@@ -149,7 +149,7 @@ def _message(request: Mapping[str, Any]) -> tuple[Json, str]:
 
 
 def _chosen_tool(request: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], text: str) -> Json | None:
-    tools = [tool["function"] for tool in request.get("tools") or [] if tool.get("type") == "function"]
+    tools: list[Json] = [tool["function"] for tool in request.get("tools") or [] if tool.get("type") == "function"]
     choice = request.get("tool_choice") or "auto"
     if not tools or choice == "none":
         return None

@@ -12,7 +12,8 @@ from typing import Any
 from dspy_routellm.children import ChildModel, build_child
 from dspy_routellm.fields import ExtractFromRequest, checked_route_fields
 from dspy_routellm.saving import dump_router, import_path, imported, load_saved_router
-from routellm_core import ModelPair, ModelSelector, Router, RoutingDecision, load_config, load_router
+from routellm_core import ModelPair, ModelSelector, Router, RoutingDecision, load_config
+from routellm_core.adapters import resolve_router
 from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.calibration import CalibrationSource, calibrations_by_router
 from routellm_core.decision import requested_threshold
@@ -248,13 +249,9 @@ def build_routing(
     config = load_config()
     if threshold is None and strong_share is None and calibration is None:
         threshold = config.threshold
-    if isinstance(router, str) or router is None:
-        name = router or config.router
-        router = load_router(name, config.router_options(name))
-        if calibration is None:
-            calibration = calibrations_by_router(config.calibration, {name: router}).get(name)
-    elif not isinstance(router, Router):
-        raise ConfigError(f"router must be a router's name or a routellm_core.Router, got {type(router).__name__}")
+    router = resolve_router(router or config.router, config)
+    if calibration is None:
+        calibration = calibrations_by_router(config.calibration, {router.name: router}).get(router.name)
     if extract is not None and not callable(extract):
         raise ConfigError(f"extract={extract!r} must be a function from a dspy.lm15.Request to the text to route on")
     if resilience is not None and not isinstance(resilience, ResiliencePolicy):

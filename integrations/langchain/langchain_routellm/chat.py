@@ -21,9 +21,10 @@ from pydantic import BaseModel, PrivateAttr, SecretStr, ValidationError
 from langchain_routellm.children import RoutedTools, common_profile, configured
 from langchain_routellm.dispatch import Plan, RoutedCalls
 from langchain_routellm.generation import agenerated, call_config, generated, merged, without_run_id
-from langchain_routellm.options import ROUTING_OPTIONS, build_turn_router, check_names, described, resolved
+from langchain_routellm.options import ROUTING_OPTIONS, build_turn_router, described, resolved
 from langchain_routellm.structured import RoutedOutput
 from langchain_routellm.turns import Turn, TurnRouter
+from routellm_core.adapters import check_option_names
 from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.errors import ConfigError
 from routellm_core.model_names import format_model_name
@@ -49,6 +50,8 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
         router: a router's name, or a loaded router, which any number of chat models may share.
         threshold: in [0, 1], a score that reaches it goes to the strong model; or ``"50%"``, a share of strong calls.
         strong_share: that share as a number; 0.5 is ``threshold="50%"``.
+        calibration: what ``routellm calibrate --save`` wrote for one's own traffic, or its file; it resolves shares, and
+            gives the threshold where none is given.
         strong: the strong model: a litellm name, ``ModelSettings``, or any LangChain chat model.
         weak: likewise the weak model.
         selector: a core ``ModelSelector`` to share, instead of the router and the policies below.
@@ -72,6 +75,7 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
     router: Any = None
     threshold: Any = None
     strong_share: float | None = None
+    calibration: Any = None
     strong: Any = None
     weak: Any = None
     selector: Any = None
@@ -96,7 +100,7 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
     def __init__(self, router: Any = None, threshold: Any = None, **options: Any) -> None:
         # Before pydantic's validation, which would wrap the library's errors in its own.
         given = {"router": router, "threshold": threshold, **options}
-        check_names(given, type(self).model_fields, type(self).__name__)
+        check_option_names(given, type(self).model_fields, subject=type(self).__name__)
         ready = resolved(given)
         try:
             super().__init__(**ready)

@@ -10,9 +10,10 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables.config import ensure_config
 
 from langchain_routellm.failures import awith_fallback, with_fallback
-from langchain_routellm.options import ROUTING_OPTIONS, build_turn_router, check_names, resolved
+from langchain_routellm.options import ROUTING_OPTIONS, build_turn_router, resolved
 from langchain_routellm.stamps import stamped
 from langchain_routellm.turns import Turn
+from routellm_core.adapters import check_option_names
 from routellm_core.errors import RouteLLMError
 from routellm_core.types import RoutingDecision, Tier
 
@@ -61,7 +62,7 @@ class RouteLLMMiddleware(AgentMiddleware[_RoutingState, Any, Any]):
     def __init__(self, router: Any = None, threshold: Any = None, **options: Any) -> None:
         super().__init__()
         given = {"router": router, "threshold": threshold, **options}
-        check_names(given, ROUTING_OPTIONS, type(self).__name__)
+        check_option_names(given, ROUTING_OPTIONS, subject=type(self).__name__)
         ready = resolved(given)
         self._models: dict[Tier, BaseChatModel] = {"strong": ready["strong"], "weak": ready["weak"]}
         self._turn_router = build_turn_router(ready)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
@@ -11,19 +11,21 @@ from pydantic import ValidationError
 from langchain_routellm.litellm_chat import LiteLLMChat
 from langchain_routellm.questions import core_extract
 from langchain_routellm.turns import TurnRouter
-from routellm_core import ModelPair, ModelSelector, ModelSettings, RouteLLMConfig, Router, load_config, load_router
+from routellm_core import ModelPair, ModelSettings, load_config
 from routellm_core._options import validated
+from routellm_core.adapters import build_selector, check_shared_selector, resolve_router
 from routellm_core.decision import requested_threshold
-from routellm_core.errors import ConfigError, did_you_mean
+from routellm_core.errors import ConfigError
 from routellm_core.stickiness import ConversationMemory
 from routellm_core.types import Tier
 
-__all__ = ["ROUTING_OPTIONS", "build_turn_router", "check_names", "described", "model_name_of", "resolved"]
+__all__ = ["ROUTING_OPTIONS", "build_turn_router", "described", "model_name_of", "resolved"]
 
 ROUTING_OPTIONS = (
     "router",
     "threshold",
     "strong_share",
+    "calibration",
     "strong",
     "weak",
     "selector",
@@ -36,21 +38,7 @@ ROUTING_OPTIONS = (
 )
 """The options that say how to route; the same for the chat model and for the middleware."""
 
-_OF_THE_SELECTOR = ("router", "extract", "sticky", "memory", "no_prompt_tier", "on_scoring_error")
-
-
-def check_names(options: Mapping[str, Any], allowed: Collection[str], subject: str) -> None:
-    """Refuse unknown options, with the nearest one that exists.
-
-    Raises:
-        ConfigError: an option that is not allowed.
-    """
-    for option in options:
-        if option not in allowed:
-            raise ConfigError(
-                f"{subject} has no option {option!r}; its options are {', '.join(sorted(allowed))}."
-                f"{did_you_mean(option, allowed)}"
-            )
+_OF_THE_SELECTOR = ("router", "calibration", "extract", "sticky", "memory", "no_prompt_tier", "on_scoring_error")
 
 
 def described(error: ValidationError) -> str:
@@ -78,10 +66,10 @@ def resolved(options: Mapping[str, Any]) -> dict[str, Any]:
     selector = given.get("selector")
     result: dict[str, Any] = {**given, "resilience": given.get("resilience") or config.fallback.policy()}
     if selector is not None:
-        _check_selector(selector, given)
+        check_shared_selector(selector, given, own_options=_OF_THE_SELECTOR)
         defaults = {"strong": selector.pair.strong, "weak": selector.pair.weak}
     else:
-        result["router"] = _router(given.get("router", config.router), config)
+        result["router"] = resolve_router(given.get("router", config.router), config)
         for name in ("no_prompt_tier", "on_scoring_error"):
             result.setdefault(name, getattr(config, name))
         result.setdefault("sticky", config.sticky or False)
@@ -100,21 +88,22 @@ def build_turn_router(options: Mapping[str, Any]) -> TurnRouter:
         ConfigError: an option outside its allowed values.
     """
     pair = ModelPair(strong=model_name_of(options["strong"]), weak=model_name_of(options["weak"]))
-    threshold = requested_threshold(options.get("threshold"), options.get("strong_share"))
     if (selector := options.get("selector")) is not None:
+        threshold = requested_threshold(options.get("threshold"), options.get("strong_share"))
         return TurnRouter(selector, pair, threshold, options["resilience"].fallback)
-    chosen: dict[str, Any] = {
-        "threshold": load_config().threshold if threshold is None else threshold,
-        "no_prompt_tier": options["no_prompt_tier"],
-        "on_scoring_error": options["on_scoring_error"],
-        "sticky": options["sticky"] or None,
-        "memory": options.get("memory"),
-    }
-    if extract := options.get("extract"):
-        if not callable(extract):
-            raise ConfigError(f"extract must be a function from messages to a text, got {type(extract).__name__}")
-        chosen["extract"] = core_extract(extract)
-    selector = ModelSelector(options["router"], pair, **chosen)
+    extract = options.get("extract")
+    if extract is not None and not callable(extract):
+        raise ConfigError(f"extract must be a function from messages to a text, got {type(extract).__name__}")
+    selector = build_selector(
+        options["router"],
+        pair,
+        load_config(),
+        **{name: options.get(name) for name in ("threshold", "strong_share", "calibration", "memory")},
+        extract=None if extract is None else core_extract(extract),
+        no_prompt_tier=options["no_prompt_tier"],
+        on_scoring_error=options["on_scoring_error"],
+        sticky=options["sticky"] or None,
+    )
     return TurnRouter(selector, pair, None, options["resilience"].fallback)
 
 
@@ -122,21 +111,6 @@ def model_name_of(model: BaseChatModel) -> str:
     """Return the name that a model reports to tracing, or its class's name."""
     parameters = model._get_ls_params()  # what LangChain itself reads a model's name from
     return str(parameters.get("ls_model_name") or type(model).__name__)
-
-
-def _check_selector(selector: Any, given: Mapping[str, Any]) -> None:
-    if not isinstance(selector, ModelSelector):
-        raise ConfigError(f"selector must be a routellm_core.ModelSelector, got {type(selector).__name__}")
-    if extra := [name for name in _OF_THE_SELECTOR if name in given]:
-        raise ConfigError(f"selector= brings its own {', '.join(extra)}; give them when building the selector")
-
-
-def _router(router: Any, config: RouteLLMConfig) -> Router:
-    if isinstance(router, str):
-        return load_router(router, config.router_options(router))
-    if isinstance(router, Router):
-        return router
-    raise ConfigError(f"router must be a router's name or a routellm_core.Router, got {type(router).__name__}")
 
 
 def _model(tier: Tier, spec: Any, options: Mapping[str, Any]) -> BaseChatModel:

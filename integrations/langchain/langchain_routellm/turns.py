@@ -10,9 +10,8 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import RunnableConfig
 
 from langchain_routellm.questions import is_user_message, to_conversation
+from routellm_core.adapters import selection_options
 from routellm_core.decision import StrongShare
-from routellm_core.errors import ConfigError, UnknownRouterError
-from routellm_core.model_names import parse_model_name
 from routellm_core.selector import ModelSelector
 from routellm_core.types import ModelPair, RoutingDecision, Tier
 
@@ -68,7 +67,7 @@ class TurnRouter:
             UnknownRouterError: a ``router-…`` name asks for a router that is not loaded here.
             ScoringError: scoring failed and the selector's policy is to raise.
         """
-        options = self._options(turn)
+        options = selection_options(turn.model, self.selector, self.pair, threshold=self.threshold)
         if kept := self._kept(turn):
             return kept
         decision = self.selector.select(to_conversation(turn.messages), session=turn.session, **options)
@@ -76,7 +75,7 @@ class TurnRouter:
 
     async def aselect(self, turn: Turn) -> RoutingDecision:
         """Decide as :meth:`select` does without blocking the event loop; concurrent prompts are scored together."""
-        options = self._options(turn)
+        options = selection_options(turn.model, self.selector, self.pair, threshold=self.threshold)
         if kept := self._kept(turn):
             return kept
         decision = await self.selector.aselect(to_conversation(turn.messages), session=turn.session, **options)
@@ -85,28 +84,6 @@ class TurnRouter:
     def _named(self, decision: RoutingDecision) -> RoutingDecision:
         # A shared selector may know the two models under other names than the ones that answer here.
         return replace(decision, model=self.pair.of(decision.tier))
-
-    def _options(self, turn: Turn) -> dict[str, Any]:
-        default: dict[str, Any] = {} if self.threshold is None else {"threshold": self.threshold}
-        wish = turn.model
-        if wish is None or wish == "auto":
-            return default
-        if wish in ("strong", self.pair.strong):
-            return {"force": "strong"}
-        if wish in ("weak", self.pair.weak):
-            return {"force": "weak"}
-        if not (isinstance(wish, str) and wish.startswith("router-")):
-            raise ConfigError(
-                f"model={wish!r} is neither of the two models; allowed: 'strong' or {self.pair.strong!r}, 'weak' or "
-                f"{self.pair.weak!r}, 'auto', or 'router-{self.selector.router.name}-<threshold>'"
-            )
-        name = parse_model_name(wish)
-        if name.router != self.selector.router.name:
-            raise UnknownRouterError(
-                f"model={wish!r} asks for the router {name.router!r}; this model was built with "
-                f"{self.selector.router.name!r}"
-            )
-        return {"threshold": name.threshold}
 
     def _kept(self, turn: Turn) -> RoutingDecision | None:
         """Return the decision of an earlier call in the same human turn, so that a tool loop keeps one model.

@@ -16,13 +16,14 @@ from llama_index.llms.routellm.calls import RoutedCalls
 from llama_index.llms.routellm.children import check_settings, common_metadata, configured, function_calling
 from llama_index.llms.routellm.dispatch import Plan
 from llama_index.llms.routellm.loading import dump_model, without_secrets
-from llama_index.llms.routellm.options import build_turn_router, check_names, invalid, resolved
+from llama_index.llms.routellm.options import build_turn_router, invalid, resolved
 from llama_index.llms.routellm.stamps import chosen_tier, without_outer_stamp
 from llama_index.llms.routellm.structured import RoutedStructuredLLM
 from llama_index.llms.routellm.tool_calls import RoutedToolCalls
 from llama_index.llms.routellm.turns import Turn, TurnRouter
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr, ValidationError, field_serializer
 
+from routellm_core.adapters import check_option_names
 from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.model_names import format_model_name
 from routellm_core.types import RoutingDecision, Tier
@@ -100,7 +101,7 @@ class RouteLLM(RoutedCalls, RoutedToolCalls, FunctionCallingLLM):
     def __init__(self, router: Any = None, threshold: Any = None, **options: Any) -> None:
         # Before pydantic's validation, which would wrap the library's errors in its own.
         given = {"router": router, "threshold": threshold, **options}
-        check_names(given, type(self).model_fields, type(self).__name__)
+        check_option_names(given, type(self).model_fields, subject=type(self).__name__)
         ready = resolved(given)
         try:
             super().__init__(**ready)

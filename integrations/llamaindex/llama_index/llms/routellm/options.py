@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from llama_index.core.llms.llm import LLM
@@ -11,33 +11,19 @@ from llama_index.llms.routellm.loading import load_model
 from llama_index.llms.routellm.turns import SettledQuestions, TurnRouter
 from pydantic import ValidationError
 
-from routellm_core import ModelPair, ModelSelector, ModelSettings, RouteLLMConfig, Router, load_config, load_router
+from routellm_core import ModelPair, ModelSettings, RouteLLMConfig, load_config
 from routellm_core._options import build_from_options, validated
+from routellm_core.adapters import build_selector, check_shared_selector, resolve_router
 from routellm_core.backends.resilience import ResiliencePolicy
-from routellm_core.calibration import calibrations_by_router
 from routellm_core.decision import requested_threshold
-from routellm_core.errors import ConfigError, did_you_mean
+from routellm_core.errors import ConfigError
 from routellm_core.stickiness import ConversationMemory
 from routellm_core.types import Tier
 
-__all__ = ["build_turn_router", "check_names", "invalid", "resolved"]
+__all__ = ["build_turn_router", "invalid", "resolved"]
 
 _OF_THE_SELECTOR = ("router", "calibration", "sticky", "memory", "no_prompt_tier", "on_scoring_error")
 _CLIENT_OPTIONS = ("api_base", "api_key", "timeout", "max_retries", "context_window")
-
-
-def check_names(options: Mapping[str, Any], allowed: Collection[str], subject: str) -> None:
-    """Refuse unknown options, with the nearest one that exists.
-
-    Raises:
-        ConfigError: an option that is not allowed.
-    """
-    for option in options:
-        if option not in allowed:
-            raise ConfigError(
-                f"{subject} has no option {option!r}; its options are {', '.join(sorted(allowed))}."
-                f"{did_you_mean(option, allowed)}"
-            )
 
 
 def invalid(error: ValidationError, subject: str) -> ConfigError:
@@ -62,11 +48,11 @@ def resolved(options: Mapping[str, Any]) -> dict[str, Any]:
     selector = given.get("selector")
     result: dict[str, Any] = {**given, "resilience": _resilience(given.get("resilience"), config)}
     if selector is not None:
-        _check_selector(selector, given)
+        check_shared_selector(selector, given, own_options=_OF_THE_SELECTOR)
         defaults: dict[Tier, Any] = {"strong": selector.pair.strong, "weak": selector.pair.weak}
     else:
-        result["router"] = _router(given.get("router", config.router), config)
-        for name in ("no_prompt_tier", "on_scoring_error", "calibration"):
+        result["router"] = resolve_router(given.get("router", config.router), config)
+        for name in ("no_prompt_tier", "on_scoring_error"):
             result.setdefault(name, getattr(config, name))
         result.setdefault("sticky", config.sticky or False)
         if result["sticky"]:
@@ -86,34 +72,22 @@ def build_turn_router(options: Mapping[str, Any]) -> TurnRouter:
         ConfigError: an option outside its allowed values.
     """
     pair = ModelPair(strong=model_name_of(options["strong"]), weak=model_name_of(options["weak"]))
-    threshold = requested_threshold(options.get("threshold"), options.get("strong_share"))
     extract = options.get("extract")
     if (selector := options.get("selector")) is not None:
+        threshold = requested_threshold(options.get("threshold"), options.get("strong_share"))
         return TurnRouter(selector, pair, threshold=threshold, extract=extract, is_sticky=True)
-    router = options["router"]
-    calibration = calibrations_by_router(options.get("calibration"), {router.name: router}).get(router.name)
-    if threshold is None:
-        threshold = requested_threshold(load_config().threshold, None)
-    built = ModelSelector(
-        router,
+    built = build_selector(
+        options["router"],
         pair,
-        threshold=threshold,
-        calibration=calibration,
+        load_config(),
+        **{name: options.get(name) for name in ("threshold", "strong_share", "calibration", "memory")},
         no_prompt_tier=options["no_prompt_tier"],
         on_scoring_error=options["on_scoring_error"],
         sticky=options["sticky"] or None,
-        memory=options.get("memory"),
     )
     # A sticky conversation may go up at any time, which a decision kept from a moment ago would undo.
     settled = None if options["sticky"] else SettledQuestions(options.get("settle_seconds", 60.0))
     return TurnRouter(built, pair, extract=extract, settled=settled, is_sticky=bool(options["sticky"]))
-
-
-def _check_selector(selector: Any, given: Mapping[str, Any]) -> None:
-    if not isinstance(selector, ModelSelector):
-        raise ConfigError(f"selector must be a routellm_core.ModelSelector, got {type(selector).__name__}")
-    if extra := [name for name in _OF_THE_SELECTOR if name in given]:
-        raise ConfigError(f"selector= brings its own {', '.join(extra)}; give them when building the selector")
 
 
 def _resilience(policy: Any, config: RouteLLMConfig) -> ResiliencePolicy:
@@ -124,14 +98,6 @@ def _resilience(policy: Any, config: RouteLLMConfig) -> ResiliencePolicy:
     if isinstance(policy, ResiliencePolicy):
         return policy
     raise ConfigError(f"resilience must be a routellm_core ResiliencePolicy, got {type(policy).__name__}")
-
-
-def _router(router: Any, config: RouteLLMConfig) -> Router:
-    if isinstance(router, str):
-        return load_router(router, config.router_options(router))
-    if isinstance(router, Router):
-        return router
-    raise ConfigError(f"router must be a router's name or a routellm_core.Router, got {type(router).__name__}")
 
 
 def _model(tier: Tier, spec: Any, options: Mapping[str, Any]) -> LLM:

@@ -12,9 +12,9 @@ from typing import Any
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.llms.routellm.questions import ExtractFromMessages, conversation, user_text
 
+from routellm_core.adapters import selection_options
 from routellm_core.decision import StrongShare
-from routellm_core.errors import ConfigError, UnknownRouterError, UnsupportedPromptError
-from routellm_core.model_names import parse_model_name
+from routellm_core.errors import UnsupportedPromptError
 from routellm_core.selector import ModelSelector
 from routellm_core.stickiness import conversation_key
 from routellm_core.types import ModelPair, RoutingDecision
@@ -119,7 +119,10 @@ class TurnRouter:
             UnknownRouterError: a ``router-…`` name asks for a router that is not loaded here.
             ScoringError: scoring failed and the selector's policy is to raise.
         """
-        text, options = self._text(turn), self._options(turn)
+        text, options = (
+            self._text(turn),
+            selection_options(turn.model, self.selector, self.pair, threshold=self.threshold),
+        )
         key = self._key(text, options)
         if key and self._settled and (decision := self._settled.get(key)):
             return decision
@@ -129,7 +132,10 @@ class TurnRouter:
 
     async def aselect(self, turn: Turn) -> RoutingDecision:
         """Decide as :meth:`select` does without blocking the event loop; concurrent prompts are scored together."""
-        text, options = self._text(turn), self._options(turn)
+        text, options = (
+            self._text(turn),
+            selection_options(turn.model, self.selector, self.pair, threshold=self.threshold),
+        )
         key = self._key(text, options)
         if key and self._settled and (decision := self._settled.get(key)):
             return decision
@@ -161,25 +167,3 @@ class TurnRouter:
     def _named(self, decision: RoutingDecision) -> RoutingDecision:
         # A shared selector may know the two models under other names than the ones that answer here.
         return replace(decision, model=self.pair.of(decision.tier))
-
-    def _options(self, turn: Turn) -> dict[str, Any]:
-        default: dict[str, Any] = {} if self.threshold is None else {"threshold": self.threshold}
-        wish = turn.model
-        if wish is None or wish == "auto":
-            return default
-        if wish in ("strong", self.pair.strong):
-            return {"force": "strong"}
-        if wish in ("weak", self.pair.weak):
-            return {"force": "weak"}
-        if not (isinstance(wish, str) and wish.startswith("router-")):
-            raise ConfigError(
-                f"model={wish!r} is neither of the two models; allowed: 'strong' or {self.pair.strong!r}, 'weak' or "
-                f"{self.pair.weak!r}, 'auto', or 'router-{self.selector.router.name}-<threshold>'"
-            )
-        name = parse_model_name(wish)
-        if name.router != self.selector.router.name:
-            raise UnknownRouterError(
-                f"model={wish!r} asks for the router {name.router!r}; this LLM was built with "
-                f"{self.selector.router.name!r}"
-            )
-        return {"threshold": name.threshold}
