@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import threading
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from routellm_core.errors import BackendError
 __all__ = ["backend_error", "import_litellm"]
 
 _import_lock = threading.Lock()
+_BASE64_WARNING = r"Pydantic serializer warnings:\s+PydanticSerializationUnexpectedValue\(Expected `list\[float\]`"
 _LOCAL_MAP = "LITELLM_LOCAL_MODEL_COST_MAP"
 
 
@@ -34,6 +36,8 @@ def import_litellm() -> Any:
             if is_ours:
                 del os.environ[_LOCAL_MAP]
         litellm.suppress_debug_info = True
+        # The OpenAI SDK declares an embedding as a list and warns at every one that came in base64, as asked for.
+        warnings.filterwarnings("ignore", message=_BASE64_WARNING, category=UserWarning)
     return litellm
 
 

@@ -10,9 +10,13 @@ through HTTP, from a local OpenAI-compatible process: one text a call, as the re
 from __future__ import annotations
 
 import argparse
+import socket
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +27,6 @@ from benchmarks.report import write_report
 from routellm_core.embeddings.base import Embeddings
 from routellm_core.embeddings.litellm import LiteLLMEmbedder
 from routellm_core.routers.matrix_factorization import MatrixFactorizationRouter, MfCheckpoint
-from routellm_core.testing.local_models import LocalModelServer
 
 TEXT_DIM, DIM, MODELS = 1536, 128, 64
 
@@ -72,6 +75,25 @@ def seconds_per_prompt(work: Callable[[], Any], prompts: int, runs: int) -> floa
     return statistics.median(times)
 
 
+@contextmanager
+def served_in_a_process() -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "routellm_core.testing.local_models", "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            with socket.socket() as client:
+                if client.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, required=True, help="a folder in the published layout")
@@ -113,9 +135,9 @@ def main() -> None:
             "ratio": theirs / batch,
         },
     ]
-    with LocalModelServer() as server:
+    with served_in_a_process() as base_url:
         texts = [f"prompt number {number}" for number in range(200)]
-        embedder = LiteLLMEmbedder(model="openai/text-embedding-3-small", api_base=server.base_url, api_key="local")
+        embedder = LiteLLMEmbedder(model="openai/text-embedding-3-small", api_base=base_url, api_key="local")
         single = seconds_per_prompt(lambda: [embedder.embed([text]) for text in texts], len(texts), 3)
         many = seconds_per_prompt(lambda: embedder.embed(texts), len(texts), 3)
     rows.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,7 +53,8 @@ class LiteLLMEmbedder:
         self._timeout = timeout
         self._attempts = attempts
         self._max_bytes = max_bytes
-        self._extra = dict(extra or {})
+        # As base64 a vector is one string; as a list, the OpenAI SDK checks every number of it (4 ms a vector).
+        self._extra = {"encoding_format": "base64", **(extra or {})}
 
     @property
     def name(self) -> str:
@@ -87,6 +89,9 @@ class LiteLLMEmbedder:
         try:
             answer = self._request([_cut(text, max_bytes) for text in texts])
         except BackendError as error:
+            if error.status_code in (400, 422) and "encoding_format" in str(error) and "encoding_format" in self._extra:
+                self._extra = {key: value for key, value in self._extra.items() if key != "encoding_format"}
+                return self._embed_batch(texts, max_bytes)
             if error.status_code == 400 and _is_about_length(error) and max_bytes > 1_000:
                 return self._embed_batch(texts, max_bytes // 2)
             raise EmbeddingError(f"embedding {len(texts)} prompts failed: {error}") from error
@@ -113,7 +118,7 @@ class LiteLLMEmbedder:
     def _vectors(self, answer: Any, expected: int) -> Embeddings:
         try:
             rows = sorted(answer.data, key=lambda row: row["index"])
-            vectors = np.asarray([row["embedding"] for row in rows], dtype=np.float32)
+            vectors = np.asarray([_decoded(row["embedding"]) for row in rows], dtype=np.float32)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise EmbeddingError(f"{self.name} answered without vectors: {error}") from error
         if vectors.ndim != 2 or len(vectors) != expected or not np.isfinite(vectors).all():
@@ -124,6 +129,11 @@ class LiteLLMEmbedder:
             )
         self._dimension = vectors.shape[1]
         return vectors
+
+
+def _decoded(embedding: Any) -> Any:
+    # OpenAI's base64 form: little-endian float32
+    return np.frombuffer(base64.b64decode(embedding), dtype="<f4") if isinstance(embedding, str) else embedding
 
 
 def _cut(text: str, max_bytes: int) -> str:

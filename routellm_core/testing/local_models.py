@@ -10,6 +10,7 @@ thread of a test. A model's name can ask for trouble:
 ``garbage``            answers 200 with HTML
 ``empty``              answers 200 without choices
 ``drop``               closes the connection without an answer
+``no-base64``          refuses embeddings in base64, as some servers do
 ``cut``                a stream that breaks off in the middle (not streamed: as ``drop``)
 =====================  ==========================================================================
 """
@@ -18,9 +19,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import hashlib
 import json
 import threading
+from array import array
 from collections import Counter
 from typing import Any
 
@@ -129,10 +132,12 @@ class _LocalModels:
             return trouble
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
         dimension = _EMBEDDING_DIMENSIONS.get(model, EMBEDDING_DIMENSION)
-        data = [
-            {"object": "embedding", "index": index, "embedding": _embedding(text, dimension)}
-            for index, text in enumerate(texts)
-        ]
+        if model.startswith("no-base64") and body.get("encoding_format") == "base64":
+            return _error(400, "encoding_format must be 'float'", "encoding_format")
+        vectors: list[Any] = [_embedding(text, dimension) for text in texts]
+        if body.get("encoding_format") == "base64":
+            vectors = [base64.b64encode(array("f", vector).tobytes()).decode() for vector in vectors]
+        data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
         usage = {"prompt_tokens": len(texts), "total_tokens": len(texts)}
         return web.json_response({"object": "list", "data": data, "model": model, "usage": usage})
 

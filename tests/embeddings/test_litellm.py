@@ -24,6 +24,12 @@ def test_batches_keep_their_order(local_models: LocalModelServer) -> None:
     assert embedder(local_models).embed([]).shape[0] == 0
 
 
+def test_a_server_without_base64_is_asked_for_lists(local_models: LocalModelServer) -> None:
+    plain = embedder(local_models, "no-base64")
+    np.testing.assert_array_equal(plain.embed(["alpha beta"]), embedder(local_models).embed(["alpha beta"]))
+    assert plain.embed(["x"]).shape == (1, EMBEDDING_DIMENSION)
+
+
 def test_the_dimension_is_learned_and_checked(local_models: LocalModelServer) -> None:
     learning = embedder(local_models)
     assert learning.dimension is None
