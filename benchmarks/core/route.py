@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
@@ -18,17 +19,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from benchmarks.report import write_report
 
 SIZES = (1, 1_000, 10_000)
 
 
-def real_prompts(count: int) -> list[str]:
+def write_real_prompts(file: Path, count: int) -> None:
+    import pandas as pd
+
     shared = Path(os.environ.get("ROUTELLM_SHARED", Path(__file__).parents[3] / "shared")) / "data"
     pool = pd.read_parquet(shared / "pool_train" / "prompts.parquet", columns=["prompt"])["prompt"]
-    return pool.sample(n=count, random_state=0).tolist()
+    rows = pool.sample(n=count, random_state=0)
+    file.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in rows))
 
 
 def run(command: list[str]) -> tuple[float, int]:
@@ -60,7 +62,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "prompts.jsonl"
         for size in SIZES:
-            file.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in real_prompts(size)))
+            # In a process of its own: a child's peak memory counts what its parent held when it was started.
+            writer = multiprocessing.get_context("spawn").Process(target=write_real_prompts, args=(file, size))
+            writer.start()
+            writer.join()
             measured = [run([routellm, "route", "--file", str(file), "--json"]) for _ in range(arguments.runs)]
             seconds = statistics.median(second for second, _ in measured)
             peak = statistics.median(memory for _, memory in measured)
