@@ -14,6 +14,7 @@ from routellm_core.cli.data import data_app
 from routellm_core.cli.doctor import doctor
 from routellm_core.cli.evaluate import evaluate_app
 from routellm_core.cli.route import route
+from routellm_core.cli.train import train_app
 
 __all__ = ["app"]
 
@@ -47,3 +48,4 @@ app.command()(doctor)
 app.command(cls=CalibrateCommand)(calibrate)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(data_app, name="data")
+app.add_typer(train_app, name="train")

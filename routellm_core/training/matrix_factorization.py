@@ -178,9 +178,10 @@ class CheckpointFacts:
 def write_checkpoint(folder: Path, vector: Floats, facts: CheckpointFacts) -> None:
     """Write ``config.json``, ``model.safetensors`` and ``routing.json``.
 
-    The layout and the order of the 64 model rows are RouteLLM's, so that it can load the folder. Its formula reduces to
-    σ(vector · e) for the trained pair: the strong model's row is (1, 0), the weak one's (0, 1) and the others are 0,
-    the first row of the projection is ``vector`` and the second is 0.
+    The layout is RouteLLM's, so that it can load the folder; for two of its 64 models so is the order of the rows, and
+    for others the rows are the pair. Its formula reduces to σ(vector · e) for the trained pair: the strong model's row
+    is (1, 0), the weak one's (0, 1) and the others are 0, the first row of the projection is ``vector`` and the second
+    is 0.
 
     Args:
         folder: created if need be.
@@ -188,16 +189,17 @@ def write_checkpoint(folder: Path, vector: Floats, facts: CheckpointFacts) -> No
         facts: metadata.
 
     Raises:
-        ConfigError: a model of the pair is not among the rows.
+        ConfigError: the pair is one model twice.
     """
-    for model in (facts.strong_model, facts.weak_model):
-        if model not in PUBLISHED_MODELS:
-            raise ConfigError(f"{model!r} is not one of the {len(PUBLISHED_MODELS)} models of the published layout")
+    pair = (facts.strong_model, facts.weak_model)
+    if pair[0] == pair[1]:
+        raise ConfigError(f"strong and weak model are both {pair[0]!r}; a router needs two")
+    models = PUBLISHED_MODELS if set(pair) <= set(PUBLISHED_MODELS) else pair
     folder.mkdir(parents=True, exist_ok=True)
     dimension = 2
-    rows = np.zeros((len(PUBLISHED_MODELS), dimension), dtype=np.float32)
-    rows[PUBLISHED_MODELS.index(facts.strong_model), 0] = 1.0
-    rows[PUBLISHED_MODELS.index(facts.weak_model), 1] = 1.0
+    rows = np.zeros((len(models), dimension), dtype=np.float32)
+    rows[models.index(pair[0]), 0] = 1.0
+    rows[models.index(pair[1]), 1] = 1.0
     projection = np.zeros((dimension, len(vector)), dtype=np.float32)
     projection[0] = vector
     tensors = {
@@ -210,13 +212,13 @@ def write_checkpoint(folder: Path, vector: Floats, facts: CheckpointFacts) -> No
     config = {
         "dim": dimension,
         "num_classes": 1,
-        "num_models": len(PUBLISHED_MODELS),
+        "num_models": len(models),
         "text_dim": len(vector),
         "use_proj": True,
     }
     routing = {
         "embedder": facts.embedder,
-        "models": list(PUBLISHED_MODELS),
+        "models": list(models),
         "strong_model": facts.strong_model,
         "weak_model": facts.weak_model,
         "reference_traffic": facts.reference_traffic,

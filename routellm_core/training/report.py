@@ -16,7 +16,9 @@ import numpy.typing as npt
 
 from routellm_core._files import ASSETS
 from routellm_core._optional import import_extra
+from routellm_core.routers.base import Router
 from routellm_core.routers.matrix_factorization import MatrixFactorizationRouter
+from routellm_core.routers.similarity_weighted import SimilarityWeightedRouter
 from routellm_core.training.pool import shared_folder
 
 __all__ = ["apgr", "apgr_interval", "main"]
@@ -74,8 +76,8 @@ def _benchmarks(folder: Path) -> dict[str, tuple[list[str], Floats]]:
 
 
 def _figures(name: str) -> dict[str, Any]:
-    checkpoint = {"mf_static": "default", "mf_minilm": "minilm"}[name]
-    router = MatrixFactorizationRouter(checkpoint_path=checkpoint)
+    checkpoint = {"mf_static": "default", "mf_minilm": "minilm"}.get(name)
+    router: Router = MatrixFactorizationRouter(checkpoint_path=checkpoint) if checkpoint else SimilarityWeightedRouter()
     figures: dict[str, Any] = {}
     for title, (prompts, gain) in _benchmarks(shared_folder() / "data" / "routellm_benchmarks").items():
         scores = np.asarray(router.score(prompts), dtype=np.float64)
@@ -90,7 +92,7 @@ def _figures(name: str) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     """Command line: write ``benchmarks.json`` into the asset, for its card."""
     parser = argparse.ArgumentParser(description="Measure a shipped router on the benchmarks, for its card.")
-    parser.add_argument("asset", choices=["mf_static", "mf_minilm"])
+    parser.add_argument("asset", choices=["mf_static", "mf_minilm", "sw_ranking"])
     asset = parser.parse_args(arguments).asset
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     content = {"note": _NOTE, "apgr": _figures(asset)}

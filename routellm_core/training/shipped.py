@@ -4,6 +4,7 @@
     python -m routellm_core.training.shipped static      # the static embedding
     python -m routellm_core.training.shipped mf_static   # the embedded default router
     python -m routellm_core.training.shipped mf_minilm   # the router for the extra [minilm]
+    python -m routellm_core.training.shipped sw_ranking  # the small similarity index
     python -m routellm_core.training.shipped all
 
 Needs the training pool (see ``routellm_core.training.pool``). Nothing is random, so a run repeats to the last digit
@@ -42,6 +43,7 @@ from routellm_core.training.matrix_factorization import (
     write_checkpoint,
 )
 from routellm_core.training.pool import Pool, load_pool
+from routellm_core.training.shipped_sw import train_shipped_sw
 from routellm_core.training.targets import DifficultyRows, difficulty_rows
 
 __all__ = ["main", "train_shipped_mf", "write_surface_moments"]
@@ -228,7 +230,7 @@ def _held_out_slope(pool: Pool, rows: DifficultyRows, held_out: npt.NDArray[np.f
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Regenerate the shipped assets.")
-    parser.add_argument("asset", choices=["surface", "static", "mf_static", "mf_minilm", "all"])
+    parser.add_argument("asset", choices=["surface", "static", "mf_static", "mf_minilm", "sw_ranking", "all"])
     asset = parser.parse_args(arguments).asset
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     pool = load_pool()
@@ -240,6 +242,8 @@ def main(arguments: list[str] | None = None) -> None:
         train_shipped_mf(pool, StaticEmbedder(), ASSETS / "mf_static")
     if asset in ("mf_minilm", "all"):
         train_shipped_mf(pool, MiniLMEmbedder(), ASSETS / "mf_minilm")
+    if asset in ("sw_ranking", "all"):
+        train_shipped_sw(pool, StaticEmbedder(), ASSETS / "sw_ranking")
 
 
 if __name__ == "__main__":

@@ -144,9 +144,16 @@ def test_the_checkpoint_has_the_published_layout_and_scores_the_vector(tmp_path)
     assert checkpoint.reference_quantiles is not None
 
 
-def test_a_pair_outside_the_layout_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="my-model"):
-        write_checkpoint(tmp_path, np.ones(3), make_facts(strong_model="my-model"))
+def test_other_models_than_the_published_ones_are_the_rows(tmp_path):
+    write_checkpoint(tmp_path, np.array([0.5, -1.0, 2.0]), make_facts(strong_model="acme/large", weak_model="small"))
+    checkpoint = MfCheckpoint.load(tmp_path)
+    assert checkpoint.models == checkpoint.pair == ("acme/large", "small")
+    np.testing.assert_allclose(checkpoint.fold("acme/large", "small"), [0.5, -1.0, 2.0], rtol=1e-6)
+
+
+def test_a_pair_of_one_model_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="both 'same'"):
+        write_checkpoint(tmp_path, np.ones(3), make_facts(strong_model="same", weak_model="same"))
 
 
 def test_the_card_names_data_and_benchmarks(tmp_path):

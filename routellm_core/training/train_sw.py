@@ -1,0 +1,163 @@
+"""Train ``sw_ranking``: battles and their embeddings, measured on held-out rows and saved as an index."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from routellm_core.embeddings import Embedder, Embeddings, load_embedder
+from routellm_core.routers.battles import BattleTable
+from routellm_core.routers.similarity_weighted import SimilarityWeightedRouter
+from routellm_core.training.adaptation import folds_by_prompt
+from routellm_core.training.cards import rows_card_text
+from routellm_core.training.checks import check_pair_rows, check_rows, refuse_leakage
+from routellm_core.training.matrix_factorization import reference_quantiles
+from routellm_core.training.outcome import (
+    LENGTH,
+    TRAINED,
+    HeldOut,
+    Provenance,
+    TrainedRouter,
+    length_scores,
+    recorded_facts,
+)
+from routellm_core.training.rows import PairRows, PreferenceRows, TrainingRows, pair_rows
+
+__all__ = ["train_similarity_index"]
+
+Floats = npt.NDArray[np.float64]
+_FOLDS: Final = 5
+
+
+def train_similarity_index(
+    rows: TrainingRows,
+    *,
+    output: str | Path,
+    strong_model: str,
+    weak_model: str,
+    embedder: str | Mapping[str, Any] | Embedder = "static",
+    num_tiers: int = 10,
+    dtype: str | None = None,
+    test: TrainingRows | None = None,
+    seed: int = 0,
+    provenance: Provenance | None = None,
+    compare: Callable[[HeldOut], Mapping[str, Any]] | None = None,
+) -> TrainedRouter:
+    """Build an index, measure it on held-out rows, and write it with its card.
+
+    Battles of every model are used where the rows are preferences; otherwise each prompt is a battle of the pair.
+
+    Args:
+        rows: labelled rows; weights have no place in this router and must be 1.
+        output: the folder.
+        strong_model: name of the strong model.
+        weak_model: name of the weak model.
+        embedder: what embeds the battles' prompts.
+        num_tiers: tiers that the models are split into.
+        dtype: how embeddings are stored: ``float32``, ``float16`` or ``int8``; None decides by size.
+        test: rows to measure on; None measures by five-fold cross-validation.
+        seed: of the folds.
+        provenance: what the card says of the data.
+        compare: measures the held-out scores for the card.
+
+    Raises:
+        ConfigError: too few rows of the pair, labels all alike, or a prompt in both splits.
+    """
+    pairs = pair_rows(rows, strong_model=strong_model, weak_model=weak_model)
+    report = check_rows(rows)
+    warnings = [*report.warnings, *check_pair_rows(pairs)]
+    if not (rows.weights == rows.weights[0]).all():
+        warnings.append("the rows' weights are ignored: sw_ranking weighs battles by similarity alone")
+    models = (strong_model, weak_model)
+    loaded = load_embedder(embedder)
+    battles = _battles(rows if isinstance(rows, PreferenceRows) else pairs, models)
+    embeddings = loaded.embed(list(battles.prompts or ()))
+
+    def build(kept: npt.NDArray[np.bool_]) -> SimilarityWeightedRouter:
+        return SimilarityWeightedRouter.from_arrays(
+            _selected(battles, kept),
+            embeddings[kept],
+            embedder=loaded,
+            strong_model=strong_model,
+            weak_model=weak_model,
+            num_tiers=num_tiers,
+        )
+
+    router = build(np.ones(len(battles), dtype=bool))
+    if test is None:
+        held_out = _cross_validated(battles, embeddings, pairs, build, models, seed)
+    else:
+        tested = pair_rows(test, strong_model=strong_model, weak_model=weak_model)
+        refuse_leakage(rows, tested)
+        held_out = _held_out(tested, np.asarray(router.score(tested.prompts)), models, "Rows of a test split")
+    facts = recorded_facts(pairs, provenance, warnings, seed=seed)
+    facts["held_out"] = {} if compare is None else dict(compare(held_out))
+    folder = Path(output)
+    quantiles = reference_quantiles(np.asarray(router.score_embeddings(embeddings)))
+    router.save(folder, dtype=dtype, reference_quantiles=quantiles)
+    (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    opening = (
+        f"A similarity-weighted index of {len(battles)} battles on the embedder `{loaded.name}`, for {strong_model} "
+        f"(strong) against {weak_model} (weak)."
+    )
+    card = rows_card_text(folder.name, opening, facts, reference_traffic="the battles' own prompts; calibrate on yours")
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    return TrainedRouter(folder, report, facts, held_out)
+
+
+def _battles(rows: PairRows | PreferenceRows, models: tuple[str, str]) -> BattleTable:
+    if isinstance(rows, PairRows):
+        winners = [_winner(gain) for gain in np.sign(rows.gain)]
+        return BattleTable.from_columns(
+            [models[0]] * len(rows), [models[1]] * len(rows), winners, [prompt.strip() for prompt in rows.prompts]
+        )
+    winners = [_winner(sign) for sign in np.sign(rows.outcome - 0.5)]
+    return BattleTable.from_columns(rows.model_a, rows.model_b, winners, [prompt.strip() for prompt in rows.prompts])
+
+
+def _winner(sign: float) -> str:
+    return {1.0: "model_a", 0.0: "tie", -1.0: "model_b"}[float(sign)]
+
+
+def _selected(table: BattleTable, kept: npt.NDArray[np.bool_]) -> BattleTable:
+    prompts = tuple(prompt for prompt, keep in zip(table.prompts or (), kept, strict=True) if keep)
+    return BattleTable(table.models, table.model_a[kept], table.model_b[kept], table.outcome[kept], prompts)
+
+
+def _cross_validated(
+    battles: BattleTable,
+    embeddings: Embeddings,
+    pairs: PairRows,
+    build: Callable[[npt.NDArray[np.bool_]], SimilarityWeightedRouter],
+    models: tuple[str, str],
+    seed: int,
+) -> HeldOut:
+    """Score the pair's rows by indexes without their prompts; battles of other pairs keep to the folds as well."""
+    prompts = battles.prompts or ()
+    stripped = [prompt.strip() for prompt in pairs.prompts]
+    folds = folds_by_prompt([*prompts, *stripped], seed=seed)
+    of_battles, of_pairs = folds[: len(prompts)], folds[len(prompts) :]
+    row_of = {prompt: row for row, prompt in enumerate(prompts)}
+    scores = np.empty(len(pairs))
+    for fold in range(_FOLDS):
+        inside = np.flatnonzero(of_pairs == fold)
+        rows = [row_of[stripped[row]] for row in inside]
+        scores[inside] = build(of_battles != fold).score_embeddings(embeddings[rows])
+    return _held_out(pairs, scores, models, f"{_FOLDS}-fold cross-validation")
+
+
+def _held_out(rows: PairRows, scores: Floats, models: tuple[str, str], how: str) -> HeldOut:
+    return HeldOut(
+        how=how,
+        scores={TRAINED: scores, LENGTH: length_scores(rows.prompts)},
+        # Ties count half on each side of a rating, so a win rate of one half is an expected gain of none.
+        expected_gain=scores - 0.5,
+        strong=rows.strong,
+        weak=rows.weak,
+        models=models,
+    )

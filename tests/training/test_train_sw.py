@@ -1,0 +1,84 @@
+"""Similarity indexes from a user's rows, and the one that ships."""
+
+import json
+
+import numpy as np
+import pytest
+
+from routellm_core._files import ASSETS
+from routellm_core.evals.held_out import compare_held_out
+from routellm_core.routers.similarity_weighted import SimilarityWeightedRouter
+from routellm_core.training.pool import ALLOWED_LICENCES
+from routellm_core.training.rows import PairRows, PreferenceRows
+from routellm_core.training.train_sw import train_similarity_index
+
+
+def labels(n):
+    hard = [row % 2 == 0 for row in range(n)]
+    prompts = [
+        f"Compute {row} * {row + 7}." if is_hard else f"Say hello to guest {row}." for row, is_hard in enumerate(hard)
+    ]
+    return prompts, np.array(hard)
+
+
+def common(prompts):
+    n = len(prompts)
+    return {"prompts": tuple(prompts), "weights": np.ones(n), "places": tuple(map(str, range(n))), "licences": ()}
+
+
+def test_pair_rows_become_an_index_that_has_learned(tmp_path):
+    prompts, hard = labels(120)
+    rows = PairRows(**common(prompts), strong=np.ones(120), weak=(~hard).astype(float))
+    trained = train_similarity_index(
+        rows, output=tmp_path / "index", strong_model="large", weak_model="small", compare=compare_held_out
+    )
+    router = SimilarityWeightedRouter(checkpoint_path=tmp_path / "index")
+    sums, greetings = router.score(["Compute 300 * 17.", "Say hello to guest 900."])
+    assert sums > greetings
+    assert router.reference_quantiles.shape == (1001,)
+    assert trained.facts["held_out"]["apgr"]["trained"]["value"] > 0.7
+    assert "prompt length" in (tmp_path / "index/README.md").read_text()
+    assert json.loads((tmp_path / "index/training.json").read_text())["rows"] == 120
+
+
+def test_battles_of_every_model_are_used_and_weights_are_not(tmp_path):
+    prompts, hard = labels(120)
+    third = ["third"] * 60
+    rows = PreferenceRows(
+        **{**common(prompts + prompts[:60]), "weights": np.arange(1.0, 181.0)},
+        model_a=("large",) * 120 + ("large",) * 60,
+        model_b=("small",) * 120 + tuple(third),
+        outcome=np.concatenate([np.where(hard, 1.0, 0.5), np.ones(60)]),
+    )
+    trained = train_similarity_index(
+        rows, output=tmp_path / "index", strong_model="large", weak_model="small", num_tiers=3
+    )
+    assert SimilarityWeightedRouter(checkpoint_path=tmp_path / "index").describe()["battles"] == 180
+    assert trained.facts["rows"] == 120
+    assert any("weights are ignored" in warning for warning in trained.facts["warnings"])
+
+
+def test_the_shipped_index_is_small_licensed_and_ordered():
+    folder = ASSETS / "sw_ranking"
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 1_400_000
+    assert sum(file.stat().st_size for file in ASSETS.rglob("*") if file.is_file()) < 10_000_000
+    facts = json.loads((folder / "training.json").read_text())
+    assert set(facts["licences"]) <= ALLOWED_LICENCES
+    card = (folder / "README.md").read_text()
+    assert facts["command"] in card
+    assert "MT-Bench" in card
+    router = SimilarityWeightedRouter()
+    greeting, proof = router.score(["hi", "Prove that $\\sum 1/n^2 = \\pi^2/6$ and state which theorem you use."])
+    assert proof > greeting
+    quantiles = router.reference_quantiles
+    assert quantiles[-1] - quantiles[0] > 0.01
+
+
+@pytest.mark.parametrize("column", ["model_a", "outcome"])
+def test_the_shipped_battles_are_balanced(column):
+    index = SimilarityWeightedRouter()._state.index
+    block = index.blocks[0]
+    if column == "outcome":
+        assert np.bincount(block.outcome).tolist() == [index.rows // 2, index.rows // 2]
+    else:
+        assert set(block.model_a) == {index.models.index("strong-tier")}
