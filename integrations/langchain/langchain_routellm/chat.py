@@ -50,8 +50,8 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
         router: a router's name, or a loaded router, which any number of chat models may share.
         threshold: in [0, 1], a score that reaches it goes to the strong model; or ``"50%"``, a share of strong calls.
         strong_share: that share as a number; 0.5 is ``threshold="50%"``.
-        calibration: what ``routellm calibrate --save`` wrote for one's own traffic, or its file; it resolves shares, and
-            gives the threshold where none is given.
+        calibration: what ``routellm calibrate --save`` wrote for one's own traffic, or its file; it resolves shares,
+            and gives the threshold where none is given.
         strong: the strong model: a litellm name, ``ModelSettings``, or any LangChain chat model.
         weak: likewise the weak model.
         selector: a core ``ModelSelector`` to share, instead of the router and the policies below.
