@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check format results clean
+.PHONY: demo test check lint format results clean
 
 demo: $(VENV)/.base  ## route real prompts with the embedded default, then call a model over HTTP
 	$(BIN)/python -m examples.demo
@@ -13,11 +13,12 @@ demo: $(VENV)/.base  ## route real prompts with the embedded default, then call 
 test: $(VENV)/.dev  ## install everything and run every test
 	$(BIN)/python -m pytest
 
-check: $(VENV)/.dev  ## what CI runs: format, lint, types, tests
+check: lint test  ## what CI runs: format, lint, types, tests
+
+lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
 
 format: $(VENV)/.dev  ## format and fix what can be fixed
 	$(BIN)/ruff format .
