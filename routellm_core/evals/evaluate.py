@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -118,7 +119,16 @@ def evaluate(request: EvaluationRequest, *, console: Console | None = None) -> t
             costs=costs,
             on_progress=on_progress,
         )
-    return evaluation, write_report(evaluation, request.output, with_plots=request.plots)
+    with_plots = request.plots and _can_plot(console)
+    return evaluation, write_report(evaluation, request.output, with_plots=with_plots)
+
+
+def _can_plot(console: Console | None) -> bool:
+    if find_spec("matplotlib") is not None:
+        return True
+    if console is not None:  # the tables are what was asked for; they are not lost for want of a picture
+        console.print("no plots: they need matplotlib, pip install 'routellm-core[eval]'", markup=False)
+    return False
 
 
 def print_summary(evaluation: Evaluation, files: Sequence[Path], *, console: Console) -> None:

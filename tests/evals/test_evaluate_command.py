@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from routellm_core.cli.evaluate import evaluate_app, spread_values
@@ -110,3 +111,13 @@ def test_importing_evals_is_light() -> None:
         "'pyarrow', 'openai', 'fastapi'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", script], check=True, env=os.environ)
+
+
+def test_without_matplotlib_the_tables_remain(
+    own_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "find_spec", lambda _name: None)
+    request = module.EvaluationRequest(routers=("length",), data=own_data, output=tmp_path / "out", use_cache=False)
+    _, files = module.run(request, console=Console(stderr=True))
+    assert {file.suffix for file in files} == {".json", ".md", ".csv"}
+    assert "no plots" in capsys.readouterr().err
