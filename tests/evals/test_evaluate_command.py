@@ -118,6 +118,6 @@ def test_without_matplotlib_the_tables_remain(
 ) -> None:
     monkeypatch.setattr(module, "find_spec", lambda _name: None)
     request = module.EvaluationRequest(routers=("length",), data=own_data, output=tmp_path / "out", use_cache=False)
-    _, files = module.run(request, console=Console(stderr=True))
+    _, files = module.evaluate(request, console=Console(stderr=True))
     assert {file.suffix for file in files} == {".json", ".md", ".csv"}
     assert "no plots" in capsys.readouterr().err
