@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from routellm_core._optional import import_extra
 from routellm_core.errors import CheckpointError
 
-__all__ = ["ASSETS", "file_sha256", "read_json", "read_safetensors", "resolve_checkpoint"]
+__all__ = ["ASSETS", "file_sha256", "pickle_hint", "read_json", "read_safetensors", "resolve_checkpoint"]
 
 ASSETS = Path(__file__).parent / "assets"
 _UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
@@ -82,13 +82,7 @@ def read_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
             another format.
     """
     if not path.is_file():
-        unsafe = [item.name for item in sorted(path.parent.glob("*")) if item.suffix in _UNSAFE_SUFFIXES]
-        hint = (
-            f"; {unsafe[0]} is a pickle, which can run code when opened and is refused. Convert it to safetensors"
-            if unsafe
-            else ""
-        )
-        raise CheckpointError(f"{path} is missing{hint}")
+        raise CheckpointError(f"{path} is missing{pickle_hint(path.parent)}")
     try:
         with safe_open(path, framework="numpy") as file:
             return {key: np.asarray(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118 (not a dict)
@@ -96,6 +90,16 @@ def read_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise CheckpointError(
             f"{path} is not a readable safetensors file (truncated or another format?): {error}"
         ) from error
+
+
+def pickle_hint(folder: Path) -> str:
+    """Return the end of an error about missing weights: a pickle that is there instead, and why it is refused."""
+    unsafe = sorted(
+        file.name for file in folder.glob("*") if file.suffix in _UNSAFE_SUFFIXES and file.name != "training_args.bin"
+    )
+    if not unsafe:
+        return ""
+    return f"; {unsafe[0]} is a pickle, which can run code when opened and is refused. Convert it to safetensors"
 
 
 @cache

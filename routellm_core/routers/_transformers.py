@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from routellm_core._files import read_json, resolve_checkpoint
+from routellm_core._files import pickle_hint, read_json, resolve_checkpoint
 from routellm_core._optional import import_extra
 from routellm_core.errors import CheckpointError
 
@@ -17,7 +17,6 @@ __all__ = ["clean_text", "digest_of", "load_model", "load_tokenizer", "weight_fi
 transformers: Any = import_extra("transformers", extra="torch", purpose="Scoring with a transformer")
 
 _INDEX, _SINGLE = "model.safetensors.index.json", "model.safetensors"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.txt", "vocab.json")
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
 
@@ -37,22 +36,13 @@ def weight_files(folder: Path) -> list[Path]:
         files = [folder / _SINGLE]
     for file in files:
         if not file.is_file():
-            raise CheckpointError(f"{file} is missing{_pickle_hint(folder)}")
+            raise CheckpointError(f"{file} is missing{pickle_hint(folder)}")
         try:
             with safe_open(file, framework="numpy"):
                 pass
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{file} is not a readable safetensors file (truncated?): {error}") from error
     return files
-
-
-def _pickle_hint(folder: Path) -> str:
-    pickles = sorted(
-        file.name for pattern in _PICKLES for file in folder.glob(pattern) if file.name != "training_args.bin"
-    )
-    if not pickles:
-        return ""
-    return f"; {pickles[0]} is a pickle, which can run code when opened and is refused. Convert it to safetensors"
 
 
 def load_model(auto_class: str, folder: Path, *, dtype: Any, device: Any, **options: Any) -> Any:

@@ -31,7 +31,7 @@ class _Mirror(BaseHTTPRequestHandler):
         if kind.statuses:
             self.send_error(kind.statuses.pop(0))
             return
-        name = self.path.removeprefix("/root/")
+        name = self.path.removeprefix("/files/")
         content = kind.replaced.get(name, FILES.get(name))
         if content is None:
             self.send_error(404)
@@ -57,7 +57,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Mirror)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/root"
+    yield f"http://127.0.0.1:{server.server_address[1]}/files"
     server.shutdown()
     thread.join()
     server.server_close()
