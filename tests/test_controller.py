@@ -83,11 +83,18 @@ def test_parameters_pass_through(client: Controller, local_models: LocalModelSer
         tool_choice="auto",
         temperature=0.3,
         seed=7,
-        top_p=0.5,
+        user="u",
+        verbosity="low",
     )
     assert response.choices[0].message.tool_calls[0].function.arguments == '{"days": 3}'
     sent = local_models.requests[-1]
-    assert (sent["model"], sent["temperature"], sent["seed"], sent["top_p"]) == ("big", 0.3, 7, 0.5)
+    assert (sent["model"], sent["temperature"], sent["seed"], sent["user"], sent["verbosity"]) == (
+        "big",
+        0.3,
+        7,
+        "u",
+        "low",
+    )
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     structured = client.completion(
         model="weak",

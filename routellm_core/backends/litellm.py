@@ -35,6 +35,12 @@ class LiteLLMBackend:
         return _achunks(response, model.model) if parameters.get("stream") else _checked(response, model.model)
 
 
+_OPENAI_PROTOCOL = frozenset({"openai", "azure", "hosted_vllm"})
+_NOT_IN_THE_BODY = frozenset(
+    {"messages", "extra_body", "extra_headers", "extra_query", "api_base", "api_key", "timeout"}
+)
+
+
 def _arguments(model: ModelSettings, parameters: Mapping[str, Any]) -> dict[str, Any]:
     settings = {
         "api_base": model.api_base,
@@ -43,6 +49,10 @@ def _arguments(model: ModelSettings, parameters: Mapping[str, Any]) -> dict[str,
         **model.extra,
     }
     given = {key: value for key, value in settings.items() if value is not None}
+    if model.model.partition("/")[0] in _OPENAI_PROTOCOL or "/" not in model.model:
+        # litellm knows which parameters OpenAI's own models take and drops or refuses others; an OpenAI-compatible
+        # server may serve any model under any name, so what the caller gave is passed on as it is.
+        given["allowed_openai_params"] = [name for name in parameters if name not in _NOT_IN_THE_BODY]
     # One mechanism for retries: resilience. litellm's own and the SDK's would multiply with it.
     return {**given, **parameters, "model": model.model, "num_retries": 0, "max_retries": 0}
 
