@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from routellm_core.errors import BackendError
@@ -20,24 +21,30 @@ _LOCAL_MAP = "LITELLM_LOCAL_MODEL_COST_MAP"
 
 
 def import_litellm() -> Any:
-    """Import litellm (seconds, so never at our own import) and silence its console advertisements.
+    """Import litellm (seconds, so never at our own import); afterwards every call costs a look-up."""
+    with _import_lock:  # its own import is not safe under concurrent first calls from several threads
+        return _imported_once()
+
+
+@cache
+def _imported_once() -> Any:
+    """Import litellm and silence its console advertisements.
 
     While it is imported, litellm fetches a price map from the internet, with seconds of retries and warnings where
-    there is none. Nothing here needs that map, so its switch for the bundled one is set for the duration of the first
-    import, unless the user has set it either way.
+    there is none. Nothing here needs that map, so its switch for the bundled one is set for the duration of the
+    import, unless the user has set it either way or imported litellm before.
     """
-    with _import_lock:  # its own import is not safe under concurrent first calls from several threads
-        is_ours = _LOCAL_MAP not in os.environ and "litellm" not in sys.modules
+    is_ours = _LOCAL_MAP not in os.environ and "litellm" not in sys.modules
+    if is_ours:
+        os.environ[_LOCAL_MAP] = "True"
+    try:
+        import litellm
+    finally:
         if is_ours:
-            os.environ[_LOCAL_MAP] = "True"
-        try:
-            import litellm
-        finally:
-            if is_ours:
-                del os.environ[_LOCAL_MAP]
-        litellm.suppress_debug_info = True
-        # The OpenAI SDK declares an embedding as a list and warns at every one that came in base64, as asked for.
-        warnings.filterwarnings("ignore", message=_BASE64_WARNING, category=UserWarning)
+            del os.environ[_LOCAL_MAP]
+    litellm.suppress_debug_info = True
+    # The OpenAI SDK declares an embedding as a list and warns at every one that came in base64, as asked for.
+    warnings.filterwarnings("ignore", message=_BASE64_WARNING, category=UserWarning)
     return litellm
 
 

@@ -142,7 +142,7 @@ def _mean_vectors(table: _StaticTable, texts: Sequence[str]) -> npt.NDArray[np.f
     """Mean token vector of each text, scaled to length ``semantic_scale``; (n, d)."""
     sums = np.empty((len(texts), table.vectors.shape[1]), dtype=np.float32)
     for row, ids in enumerate(_token_ids(table.tokenizer, texts)):
-        # One text at a time stays in the processor's cache; gathering a whole batch at once is three times slower.
+        # One text at a time, so that the gathered vectors of a batch of long prompts are never all in memory.
         sums[row] = table.vectors.take(ids or [0], axis=0).sum(axis=0)
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
     scaled: npt.NDArray[np.float32] = sums * (table.semantic_scale / np.maximum(norms, 1e-6))
