@@ -63,10 +63,12 @@ def threshold_for_share(quantiles: npt.ArrayLike, share: float) -> float:
     first, last = _run(values, threshold)
     if last <= first:
         return threshold
+    below, above = max(values[first] - _TIE_CLEARANCE, 0.0), min(values[last] + _TIE_CLEARANCE, 1.0)
+    if threshold < values[first] or threshold > values[last]:  # between two runs, but within the clearance of one
+        return float(below if threshold < values[first] else above)
     share_with, share_without = 1.0 - float(grid[first]), 1.0 - float(grid[last])
-    if abs(share_with - wanted) <= abs(share_without - wanted) or threshold >= 1.0:
-        return max(threshold - _TIE_CLEARANCE, 0.0)
-    return min(threshold + _TIE_CLEARANCE, 1.0)
+    is_nearer_with = abs(share_with - wanted) <= abs(share_without - wanted)
+    return float(below if is_nearer_with or threshold >= 1.0 else above)
 
 
 def share_at_threshold(quantiles: npt.ArrayLike, threshold: float) -> float:
@@ -83,5 +85,13 @@ def share_at_threshold(quantiles: npt.ArrayLike, threshold: float) -> float:
 
 
 def _run(values: FloatArray, score: float) -> tuple[int, int]:
-    """Return the first and last index of the quantiles equal to ``score``; an empty run has last < first."""
-    return int(np.searchsorted(values, score, side="left")), int(np.searchsorted(values, score, side="right")) - 1
+    """Return the first and last index of the quantiles that count as equal around ``score``.
+
+    Quantiles too near to each other to put a threshold clear of both belong to one run; an empty run has last < first.
+    """
+    runs = np.concatenate([[0], np.cumsum(np.diff(values) > 2 * _TIE_CLEARANCE)])
+    near = np.flatnonzero(np.abs(values - score) <= _TIE_CLEARANCE)
+    if not len(near):
+        return 0, -1
+    members = np.flatnonzero(runs == runs[near[0]])
+    return int(members[0]), int(members[-1])

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from routellm_core.calibration import score_quantiles, share_at_threshold, threshold_for_share
@@ -40,6 +40,8 @@ def test_a_threshold_keeps_clear_of_quantiles_that_a_checkpoint_rounded() -> Non
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=60), st.floats(0, 1), st.floats(0, 1))
+@example(scores=[0.0, 3e-56, 3e-56], first=0.5, second=0.75)  # quantiles nearer to each other than the clearance
+@example(scores=[0.5, 0.5, 0.5 + 3e-10, 0.5 + 3e-10, 0.5 + 5e-9], first=0.3, second=0.6)
 def test_a_greater_share_never_raises_the_threshold(scores: list[float], first: float, second: float) -> None:
     low, high = sorted((first, second))
     quantiles = score_quantiles(scores)
