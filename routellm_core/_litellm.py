@@ -69,14 +69,17 @@ def backend_error(error: Exception, *, model: str) -> BackendError:
     text = _first_line(error)
     status = _status(error, text)
     body = getattr(error, "body", None)
-    code = body.get("code") if isinstance(body, Mapping) else getattr(error, "code", None)
+    sent = body if isinstance(body, Mapping) else {name: getattr(error, name, None) for name in ("code", "type", "param")}
+    code, kind, param = (None if sent.get(name) is None else str(sent[name]) for name in ("code", "type", "param"))
     return BackendError(
         f"model {model!r} failed with status {status}: {text}{_advice(status)}",
         model=model,
         status_code=status,
         retryable=status in _RETRYABLE_STATUSES or status >= 500,
         provider=getattr(error, "llm_provider", None) or None,
-        code=None if code is None else str(code),
+        code=code,
+        type=kind,
+        param=param,
         retry_after=_retry_after(_response_headers(error)),
     )
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from routellm_core.calibration import Target
 from routellm_core.cli._calibration_run import CalibrationRequest, calibrate_routers, generate_scores
-from routellm_core.cli._calibration_traffic import HUB_PREFIX
 from routellm_core.cli._console import errors
 from routellm_core.config import load_config
 from routellm_core.errors import ConfigError, RouteLLMError
 from routellm_core.evals.score_cache import ScoreCache
+from routellm_core.routers._dataset_files import HUB_PREFIX
 
 __all__ = ["main"]
 

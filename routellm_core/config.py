@@ -28,6 +28,7 @@ from routellm_core.controller import Controller
 from routellm_core.decision import StrongShare, parse_threshold
 from routellm_core.errors import ConfigError, did_you_mean
 from routellm_core.routers.registry import available_routers
+from routellm_core.server_settings import ServerSettings
 from routellm_core.types import Tier
 
 __all__ = ["ENVIRONMENT", "FallbackSettings", "ModelsSettings", "RouteLLMConfig", "build_controller", "load_config"]
@@ -47,6 +48,10 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "ROUTELLM_CALIBRATION": ("calibration",),
     "ROUTELLM_EMBEDDER": ("embedder",),
     "ROUTELLM_ON_SCORING_ERROR": ("on_scoring_error",),
+    "ROUTELLM_SERVER_HOST": ("server", "host"),
+    "ROUTELLM_SERVER_PORT": ("server", "port"),
+    "ROUTELLM_SERVER_API_KEYS": ("server", "api_keys"),
+    "ROUTELLM_SERVER_API_KEYS_FILE": ("server", "api_keys_file"),
 }
 """Environment variables and the settings that they fill in. ``ROUTELLM_CONFIG`` names the file itself."""
 
@@ -100,6 +105,7 @@ class RouteLLMConfig(_Section):
         no_prompt_tier: where to go without user text.
         sticky: ``"conversation"`` keeps a conversation on the strong model once it went there.
         fallback: retries and fallback between the models.
+        server: the OpenAI-compatible server.
     """
 
     models: ModelsSettings = ModelsSettings()
@@ -112,6 +118,7 @@ class RouteLLMConfig(_Section):
     no_prompt_tier: Tier = "strong"
     sticky: Literal["conversation"] | None = None
     fallback: FallbackSettings = FallbackSettings()
+    server: ServerSettings = ServerSettings()
 
     @model_validator(mode="before")
     @classmethod

@@ -56,6 +56,8 @@ class Controller:
 
     Attributes:
         model_pair: the names of the two models.
+        models: the settings of both models by tier.
+        resilience: retries and fallback to the other model.
         routers: the loaded routers by name.
         model_counts: answers per router and model, ``model_counts[router][model]``.
         chat: ``chat.completions.create`` and ``acreate``, as in OpenAI's client.
@@ -88,6 +90,8 @@ class Controller:
             "strong": _model_settings(strong_model, api_base, api_key),
             "weak": _model_settings(weak_model, api_base, api_key),
         }
+        self.models: Mapping[Tier, ModelSettings] = models
+        self.resilience = resilience or ResiliencePolicy()
         self.model_pair = ModelPair(strong=models["strong"].model, weak=models["weak"].model)
         self.progress_bar = progress_bar
         self.model_counts: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
@@ -99,7 +103,7 @@ class Controller:
             name: ModelSelector(router, self.model_pair, calibration=calibrations.get(name), **limits)
             for name, router in self.routers.items()
         }
-        self._caller = ResilientCaller(backend or _default_backend(), models, policy=resilience)
+        self._caller = ResilientCaller(backend or _default_backend(), models, policy=self.resilience)
         self.chat = SimpleNamespace(completions=SimpleNamespace(create=self.completion, acreate=self.acompletion))
 
     def completion(
@@ -180,6 +184,23 @@ class Controller:
         selector = self.selector(router)
         return selector.select(conversation, threshold=threshold, strong_share=strong_share, session=session)
 
+    async def adecide(
+        self,
+        conversation: str | Sequence[Mapping[str, Any]],
+        *,
+        model: str | None = None,
+        session: str | None = None,
+    ) -> RoutingDecision:
+        """Return the decision that :meth:`acompletion` would take, without calling a model or blocking the loop.
+
+        Args:
+            conversation: a prompt, or chat messages.
+            model: the routing, as :meth:`completion` takes it; None and ``"auto"`` are the defaults.
+            session: the conversation's id, for stickiness.
+        """
+        selector, options = self._selection(model)
+        return await selector.aselect(conversation, session=session, **options)
+
     def batch_calculate_win_rate(self, prompts: Iterable[str], router: str) -> Any:
         """Score many prompts.
 
@@ -222,6 +243,11 @@ class Controller:
         model = parameters.pop("model", None)
         if "messages" not in parameters:
             raise RoutingError("messages is missing; give messages=[{'role': 'user', 'content': 'Hello'}]")
+        return self._selection(model, router, threshold)
+
+    def _selection(
+        self, model: str | None, router: str | None = None, threshold: float | StrongShare | None = None
+    ) -> tuple[ModelSelector, dict[str, Any]]:
         if model is None or model == "auto":
             options = {"threshold": threshold} if threshold is not None else {}
             return self.selector(router), options

@@ -35,6 +35,7 @@ FLOORS = {
     "calibration": 7,
     "selector": 8,
     "controller": 9,
+    "server_settings": 9,
     "config": 10,
     "adapters": 11,
     "testing": 11,
@@ -43,6 +44,7 @@ FLOORS = {
     "server": 12,
     "cli": 13,
     "calibrate_threshold": 14,
+    "openai_server": 14,
 }
 HEAVY = [
     "torch",

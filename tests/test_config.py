@@ -64,13 +64,15 @@ def test_the_environment_fills_in_what_the_file_leaves_out(tmp_path: Path) -> No
 
 
 def test_every_environment_variable_names_a_setting() -> None:
-    values = {"threshold": "0.5", "on_scoring_error": "weak"}
+    values = {"threshold": "0.5", "on_scoring_error": "weak", "port": "6061", "api_keys": "one, two"}
     for variable, location in ENVIRONMENT.items():
         environment = {"ROUTELLM_STRONG_MODEL": "x", "ROUTELLM_WEAK_MODEL": "x"}
         environment[variable] = values.get(location[-1], "x")
         config: Any = load_config(environment=environment)
         for part in location:
             config = getattr(config, part)
+        if location[-1] == "api_keys":
+            config = ", ".join(key.key.get_secret_value() for key in config)
         value = config.get_secret_value() if hasattr(config, "get_secret_value") else config
         assert str(value) == values.get(location[-1], "x")
 

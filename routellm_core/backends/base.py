@@ -22,6 +22,8 @@ class ModelSettings(BaseModel):
             with a call win over these.
         input_cost_per_token: dollars, where the price map does not know the model.
         output_cost_per_token: dollars, likewise.
+        relay: whether the server passes requests on to this model byte for byte, without an SDK in between. None leaves
+            it to the provider: relayed where it speaks OpenAI's protocol, through litellm otherwise.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +35,7 @@ class ModelSettings(BaseModel):
     extra: dict[str, Any] = Field(default_factory=dict)
     input_cost_per_token: float | None = Field(default=None, ge=0)
     output_cost_per_token: float | None = Field(default=None, ge=0)
+    relay: bool | None = None
 
 
 class ChatBackend(Protocol):

@@ -10,7 +10,7 @@ from routellm_core._litellm import backend_error, import_litellm
 from routellm_core.backends.base import ModelSettings
 from routellm_core.errors import BackendError
 
-__all__ = ["LiteLLMBackend"]
+__all__ = ["LiteLLMBackend", "litellm_arguments"]
 
 
 class LiteLLMBackend:
@@ -20,7 +20,7 @@ class LiteLLMBackend:
         """See :class:`~routellm_core.backends.base.ChatBackend`."""
         litellm = import_litellm()
         try:
-            response = litellm.completion(**_arguments(model, parameters))
+            response = litellm.completion(**litellm_arguments(model, parameters))
         except Exception as error:
             raise backend_error(error, model=model.model) from error
         return _chunks(response, model.model) if parameters.get("stream") else _checked(response, model.model)
@@ -29,7 +29,7 @@ class LiteLLMBackend:
         """See :class:`~routellm_core.backends.base.ChatBackend`."""
         litellm = await asyncio.to_thread(import_litellm)  # the first import takes seconds
         try:
-            response = await litellm.acompletion(**_arguments(model, parameters))
+            response = await litellm.acompletion(**litellm_arguments(model, parameters))
         except Exception as error:
             raise backend_error(error, model=model.model) from error
         return _achunks(response, model.model) if parameters.get("stream") else _checked(response, model.model)
@@ -41,7 +41,8 @@ _NOT_IN_THE_BODY = frozenset(
 )
 
 
-def _arguments(model: ModelSettings, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def litellm_arguments(model: ModelSettings, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of a litellm call."""
     settings = {
         "api_base": model.api_base,
         "api_key": model.api_key.get_secret_value() if model.api_key else None,

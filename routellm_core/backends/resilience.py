@@ -119,6 +119,8 @@ def _both_failed(first: BackendError, second: BackendError) -> BackendError:
         retryable=first.retryable,
         provider=first.provider,
         code=first.code,
+        type=first.type,
+        param=first.param,
         retry_after=first.retry_after,
     )
 

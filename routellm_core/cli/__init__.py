@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
-__all__ = ["main"]
+__all__ = ["main", "run_app"]
 
 
 def main() -> None:
     """Run the command line and exit with its status."""
     from routellm_core.cli._app import app
+
+    run_app(app)
+
+
+def run_app(app: Callable[[], Any]) -> None:
+    """Run a typer application; what is raised on purpose becomes a message and an exit status."""
     from routellm_core.cli._console import errors
     from routellm_core.errors import (
         ConfigError,

@@ -8,12 +8,14 @@ import typer
 
 import routellm_core
 from routellm_core.cli._console import output
-from routellm_core.cli.calibrate import CalibrateCommand, calibrate
+from routellm_core.cli._several_values import SeveralValuesCommand
+from routellm_core.cli.calibrate import calibrate
 from routellm_core.cli.chat import chat
 from routellm_core.cli.data import data_app
 from routellm_core.cli.doctor import doctor
 from routellm_core.cli.evaluate import evaluate_app
 from routellm_core.cli.route import route
+from routellm_core.cli.serve import serve
 from routellm_core.cli.train import train_app
 
 __all__ = ["app"]
@@ -45,7 +47,8 @@ def _root(
 app.command()(route)
 app.command()(chat)
 app.command()(doctor)
-app.command(cls=CalibrateCommand)(calibrate)
+app.command(cls=SeveralValuesCommand)(serve)
+app.command(cls=SeveralValuesCommand)(calibrate)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(data_app, name="data")
 app.add_typer(train_app, name="train")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,8 @@ def configuration(
     strong_model: str | None = None,
     weak_model: str | None = None,
     api_base: str | None = None,
+    api_key: str | None = None,
+    server: Mapping[str, Any] | None = None,
 ) -> RouteLLMConfig:
     """Return the configuration with what the command line gave on top.
 
@@ -41,13 +44,14 @@ def configuration(
     """
     config = load_config(path)
     models = {
-        "strong": {"model": strong_model, "api_base": api_base},
-        "weak": {"model": weak_model, "api_base": api_base},
+        "strong": {"model": strong_model, "api_base": api_base, "api_key": api_key},
+        "weak": {"model": weak_model, "api_base": api_base, "api_key": api_key},
     }
     changed: dict[str, Any] = {
         "models": {
             tier: {**getattr(config.models, tier).model_dump(), **_given(settings)} for tier, settings in models.items()
         },
+        "server": {**config.server.model_dump(), **_given(dict(server or {}))},
         **_given({"router": router, "threshold": threshold}),
     }
     return validated(RouteLLMConfig, {**config.model_dump(), **changed}, subject="command line")

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from routellm_core.cli._options import Config, StrongModel, WeakModel, configuration
-from routellm_core.cli.evaluate import spread_values
 
-__all__ = ["CalibrateCommand", "calibrate"]
-
-
-class CalibrateCommand(TyperCommand):
-    """Takes ``--routers mf bert``, as RouteLLM spells it."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give every value of ``--routers`` its own option first."""
-        return super().parse_args(ctx, spread_values(args))
+__all__ = ["calibrate"]
 
 
 def calibrate(

@@ -8,44 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from routellm_core.cli._console import errors, output
 from routellm_core.cli._options import Config, StrongModel, WeakModel
+from routellm_core.cli._several_values import SeveralValuesGroup
 from routellm_core.errors import ConfigError
 
 __all__ = ["evaluate_app"]
 
-_SEVERAL_VALUES = ("--routers", "--overwrite-cache")
-
-
-def spread_values(arguments: Sequence[str]) -> list[str]:
-    """Turn ``--routers a b`` into ``--routers a --routers b``, so that RouteLLM's spelling works.
-
-    An option without a value is dropped: RouteLLM accepts a bare ``--overwrite-cache``.
-    """
-    spread: list[str] = []
-    current: str | None = None
-    for argument in arguments:
-        if argument in _SEVERAL_VALUES:
-            current = argument
-        elif argument.startswith("-"):
-            current = None
-            spread.append(argument)
-        elif current is not None:
-            spread += [current, argument]
-        else:
-            spread.append(argument)
-    return spread
-
-
-class _SeveralValuesGroup(TyperGroup):
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, spread_values(args))
-
-
 evaluate_app = typer.Typer(
-    cls=_SeveralValuesGroup,
+    cls=SeveralValuesGroup,
     invoke_without_command=True,
     help="Evaluate routers on MMLU, GSM8K, MT-Bench or your own prompts: tables, intervals, plots.",
 )

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from routellm_core.cli.evaluate import evaluate_app, spread_values
+from routellm_core.cli._several_values import spread_values
+from routellm_core.cli.evaluate import evaluate_app
 from routellm_core.errors import ConfigError
 from routellm_core.evals import evaluate as module
 from routellm_core.routers import registry

@@ -1,0 +1,204 @@
+"""Calls OpenAI-compatible endpoints without an SDK: one JSON object out, the answer's bytes back as they came."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.request import getproxies
+
+from pydantic_core import from_json, to_json
+
+from routellm_core._optional import import_extra
+from routellm_core.backends.base import ModelSettings
+from routellm_core.backends.endpoints import OpenAIEndpoint
+from routellm_core.errors import BackendError
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession
+
+__all__ = ["DirectClient", "not_understood"]
+
+# Servers close idle connections after 5 s (uvicorn, and so vLLM) or later; a request on a closed one is lost.
+_KEEP_ALIVE_SECONDS = 4.0
+_CONNECT_SECONDS = 30.0
+_READ_BYTES = 64 * 1024
+_LONGEST_EVENT = 1_000_000
+_ERROR_EVENT = re.compile(rb'^data:\s*(\{\s*"error".*)', re.MULTILINE)
+_RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
+
+
+class DirectClient:
+    """A pool of keep-alive connections to OpenAI-compatible servers.
+
+    It belongs to the event loop of its first call. :meth:`aclose` frees the connections.
+    """
+
+    def __init__(self) -> None:
+        self._session: ClientSession | None = None
+
+    async def send(
+        self, model: ModelSettings, endpoint: OpenAIEndpoint, path: str, body: Mapping[str, Any]
+    ) -> bytes | AsyncIterator[bytes]:
+        """Post one request.
+
+        Args:
+            model: the model's settings; its time-out is for the whole answer, or until a stream's next piece.
+            endpoint: where the model is.
+            path: the operation, such as ``chat/completions``.
+            body: the request; its ``model`` is replaced, and the endpoint's defaults are filled in.
+
+        Returns:
+            the body of the answer, or, where the request says ``stream``, its bytes as they arrive.
+
+        Raises:
+            BackendError: the server cannot be reached, refused, timed out, or answered with something else; from the
+                iterator too.
+        """
+        import aiohttp
+
+        is_streamed = bool(body.get("stream"))
+        data = to_json({**endpoint.defaults, **body, "model": endpoint.model})
+        limits = aiohttp.ClientTimeout(
+            total=None if is_streamed else model.timeout,
+            sock_connect=min(model.timeout, _CONNECT_SECONDS),
+            sock_read=model.timeout,
+        )
+        try:
+            response = await self._open().post(endpoint.url(path), data=data, headers=endpoint.headers, timeout=limits)
+            if response.status >= 400:
+                raise _refusal(response, await response.read(), model)
+            if is_streamed:
+                return await _checked_stream(response, model)
+            return await response.read()
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            raise _connection_error(error, model) from error
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _open(self) -> ClientSession:
+        if self._session is None:
+            aiohttp = import_extra("aiohttp", extra="serve", purpose="relaying to an OpenAI-compatible model")
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=bool(getproxies()),
+                read_bufsize=_READ_BYTES,
+                auto_decompress=True,
+            )
+        session: ClientSession = self._session
+        return session
+
+
+async def _checked_stream(response: ClientResponse, model: ModelSettings) -> AsyncIterator[bytes]:
+    if not response.content_type.startswith("text/event-stream"):
+        content = await response.read()
+        raise _refusal(response, content, model) if b'"error"' in content else not_understood(model.model, content)
+    return _events(response, model)
+
+
+async def _events(response: ClientResponse, model: ModelSettings) -> AsyncIterator[bytes]:
+    """Yield the stream in whole events, so that nothing is ever cut within one; an error event is raised."""
+    import aiohttp
+
+    pending = b""
+    try:
+        async with response:
+            async for piece in response.content.iter_any():
+                whole, pending = _whole_events(pending + piece if pending else piece)
+                if len(pending) > _LONGEST_EVENT:
+                    raise not_understood(model.model, pending)
+                if b'"error"' in whole and (found := _ERROR_EVENT.search(whole)):
+                    if found.start():
+                        yield whole[: found.start()]
+                    raise _refusal(response, found[1], model)
+                if whole:
+                    yield whole
+    except (TimeoutError, aiohttp.ClientError, OSError) as error:
+        raise _connection_error(error, model) from error
+    if pending.strip():
+        yield pending + b"\n\n"
+
+
+def _whole_events(data: bytes) -> tuple[bytes, bytes]:
+    """Split after the last event that is complete; events end with an empty line."""
+    if data.endswith((b"\n\n", b"\r\n\r\n")):
+        return data, b""
+    after = (data.rfind(ending) + len(ending) for ending in (b"\n\n", b"\r\n\r\n") if ending in data)
+    end = max(after, default=0)
+    return data[:end], data[end:]
+
+
+def _refusal(response: ClientResponse, content: bytes, model: ModelSettings) -> BackendError:
+    envelope = _envelope(content)
+    status = response.status if response.status >= 400 else _claimed_status(envelope)
+    text = str(envelope.get("message") or content[:300].decode("utf-8", "replace").strip() or response.reason)
+    return BackendError(
+        f"model {model.model!r} failed with status {status}: {text[:1000].rstrip('.')}",
+        model=model.model,
+        status_code=status,
+        retryable=status in _RETRYABLE_STATUSES or status >= 500,
+        code=_text_or_none(envelope.get("code")),
+        type=_text_or_none(envelope.get("type")),
+        param=_text_or_none(envelope.get("param")),
+        retry_after=_seconds(response.headers.get("Retry-After")),
+    )
+
+
+def _envelope(content: bytes) -> Mapping[str, Any]:
+    """Return the error object of OpenAI's envelope, or of one of the forms that compatible servers use."""
+    try:
+        body = from_json(content)
+    except ValueError:
+        return {}
+    if not isinstance(body, dict):
+        return {}
+    error = body.get("error", body)
+    if isinstance(error, dict):
+        return {**error, "message": error.get("message") or error.get("detail")}
+    return {"message": error}
+
+
+def _claimed_status(envelope: Mapping[str, Any]) -> int:
+    code = str(envelope.get("code", ""))
+    return int(code) if code.isdigit() and 400 <= int(code) <= 599 else 502
+
+
+def _connection_error(error: Exception, model: ModelSettings) -> BackendError:
+    if isinstance(error, TimeoutError):
+        return BackendError(
+            f"model {model.model!r} did not answer within {model.timeout:g} s",
+            model=model.model,
+            status_code=504,
+            retryable=True,
+        )
+    cause = f"{type(error).__name__}: {error}".rstrip(": ")
+    return BackendError(
+        f"the connection to model {model.model!r} failed: {cause}", model=model.model, status_code=502, retryable=True
+    )
+
+
+def not_understood(label: str, content: bytes) -> BackendError:
+    """Return the error for an answer of a model that is not one of OpenAI's protocol."""
+    shown = content[:80].decode("utf-8", "replace")
+    return BackendError(
+        f"model {label!r} answered with something that is no answer of OpenAI's protocol: {shown!r}",
+        model=label,
+        status_code=502,
+        retryable=True,
+    )
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _seconds(value: str | None) -> float | None:
+    try:
+        return max(0.0, float(value or ""))
+    except ValueError:  # absent, or a date, which no provider here sends
+        return None

@@ -1,0 +1,96 @@
+"""``WireBackend``: calls a model and answers in bytes, as a server relays them.
+
+It fits where a :class:`~routellm_core.backends.base.ChatBackend` does (``ResilientCaller``), with bytes in place of
+objects. OpenAI-compatible models are relayed to directly; every other provider goes through litellm, whose objects
+are written out in the same form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from pydantic_core import from_json, to_json
+
+from routellm_core.backends.base import ModelSettings
+from routellm_core.backends.direct import DirectClient, not_understood
+from routellm_core.backends.endpoints import openai_endpoint
+from routellm_core.backends.litellm_wire import send_through_litellm
+
+__all__ = ["Operation", "WireAnswer", "WireBackend"]
+
+Operation: TypeAlias = Literal["chat/completions", "completions", "responses", "embeddings"]
+
+
+@dataclass(frozen=True, slots=True)
+class WireAnswer:
+    """A whole answer.
+
+    Attributes:
+        content: its JSON, as the client gets it.
+        usage: the tokens that the model counted, as it names them; empty where it did not.
+    """
+
+    content: bytes
+    usage: Mapping[str, Any]
+
+
+class WireBackend:
+    """Calls models for one operation of OpenAI's API.
+
+    Args:
+        operation: the operation's path.
+        client: the connections to OpenAI-compatible models.
+    """
+
+    def __init__(self, operation: Operation, client: DirectClient) -> None:
+        self._operation = operation
+        self._client = client
+
+    def complete(self, model: ModelSettings, parameters: Mapping[str, Any]) -> Any:
+        """Bytes are relayed asynchronously only."""
+        raise NotImplementedError("WireBackend is asynchronous: use acomplete")
+
+    async def acomplete(self, model: ModelSettings, parameters: Mapping[str, Any]) -> WireAnswer | AsyncIterator[bytes]:
+        """Call ``model`` once.
+
+        Returns:
+            the answer, or, where ``parameters`` say ``stream``, the bytes of its events, each piece whole events.
+
+        Raises:
+            BackendError: the model failed or answered with something else.
+        """
+        endpoint = openai_endpoint(model)
+        if endpoint is None:
+            answer = await send_through_litellm(model, self._operation, parameters)
+        else:
+            answer = await self._client.send(model, endpoint, self._operation, parameters)
+        return self._checked(answer, model.model) if isinstance(answer, bytes) else answer
+
+    def _checked(self, content: bytes, label: str) -> WireAnswer:
+        try:
+            body = from_json(content)
+        except ValueError:
+            body = None
+        expected = {"responses": "output", "embeddings": "data"}.get(self._operation, "choices")
+        if not isinstance(body, dict) or not body.get(expected):
+            raise not_understood(label, content)
+        if self._operation == "chat/completions" and _complete_choices(body["choices"]):
+            content = to_json(body)
+        usage = body.get("usage")
+        return WireAnswer(content, usage if isinstance(usage, dict) else {})
+
+
+def _complete_choices(choices: Any) -> bool:
+    """Add the keys that OpenAI's schema requires and some servers leave out; return whether any was missing."""
+    was_incomplete = False
+    for choice in choices if isinstance(choices, list) else []:
+        message = choice.get("message") if isinstance(choice, dict) else None
+        if not isinstance(message, dict):
+            continue
+        for owner, key in ((choice, "logprobs"), (message, "refusal"), (message, "content")):
+            if key not in owner:
+                owner[key] = None
+                was_incomplete = True
+    return was_incomplete

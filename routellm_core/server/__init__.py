@@ -1,0 +1,1 @@
+"""The OpenAI-compatible server: one decision, then the request and the answer's bytes are passed on."""

@@ -1,0 +1,174 @@
+"""From a decided request to the client's answer: relayed whole or as a stream, dropped when the client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from routellm_core.backends.wire import Operation, WireAnswer
+from routellm_core.errors import BackendError
+from routellm_core.server.error_responses import RequestError, error_event, error_response
+from routellm_core.server.metrics import Metrics
+from routellm_core.server.request_bodies import OperationRequest
+from routellm_core.server.service import RoutingService, decision_headers
+from routellm_core.server.usage import StreamedUsage, token_counts, with_usage
+from routellm_core.server_settings import ClientKey
+from routellm_core.types import RoutingDecision
+
+__all__ = ["answer_request"]
+
+logger = logging.getLogger(__name__)
+
+_SESSION_HEADERS = ("x-session-id", "x-session-affinity")
+
+
+async def answer_request(
+    request: Request,
+    operation: Operation,
+    body: Mapping[str, Any],
+    parsed: OperationRequest,
+    *,
+    service: RoutingService,
+    metrics: Metrics,
+    key: ClientKey | None,
+) -> Response:
+    """Decide, call the model and pass its answer on.
+
+    Args:
+        request: the client's request, which is watched: when the client leaves, the model's call is cancelled.
+        operation: which of OpenAI's operations this is.
+        body: its body as it came.
+        parsed: the same, as far as the server reads it.
+        service: decides and calls.
+        metrics: counts.
+        key: the client's.
+
+    Raises:
+        RouteLLMError: the request cannot be routed, or its client left.
+    """
+    decision = await service.decide(parsed.conversation(), model=parsed.model, session=_session(request, parsed))
+    metrics.decided(decision)
+    is_counted = bool(parsed.stream) and service.settings.count_streamed_tokens and operation != "responses"
+    wants_usage = bool((parsed.stream_options or {}).get("include_usage"))
+    if is_counted and not wants_usage:
+        body = with_usage(body)
+    account = _Account(service, metrics, decision, key)
+    try:
+        async with _cancelled_when_client_leaves(request.receive):
+            answer, account.decision = await service.callers[operation].acall(decision, body)
+    except BackendError as error:
+        metrics.failed(error.model, error.status_code)
+        return error_response(error, decision_headers(decision))
+    headers = decision_headers(account.decision)
+    if isinstance(answer, WireAnswer):
+        account.close(token_counts(answer.usage))
+        return Response(answer.content, media_type="application/json", headers=headers)
+    account.first_event()
+    return _RelayedStream(answer, StreamedUsage(is_hidden=is_counted and not wants_usage), account, headers)
+
+
+def _session(request: Request, parsed: OperationRequest) -> str | None:
+    for header in _SESSION_HEADERS:
+        if value := request.headers.get(header):
+            return value
+    return parsed.prompt_cache_key or parsed.user or None
+
+
+class _Account:
+    """What one call is counted under, once its answer is known."""
+
+    def __init__(
+        self, service: RoutingService, metrics: Metrics, decision: RoutingDecision, key: ClientKey | None
+    ) -> None:
+        self.decision = decision
+        self.metrics = metrics
+        self._service = service
+        self._key = key
+        self._started = time.perf_counter()
+
+    def first_event(self) -> None:
+        self.metrics.started(self.decision, time.perf_counter() - self._started)
+
+    def close(self, usage: Mapping[str, int]) -> None:
+        seconds = time.perf_counter() - self._started
+        name = self._key.name if self._key else None
+        dollars = self.metrics.answered(self.decision, seconds, usage, self._service.prices, name)
+        self._service.access.charge(self._key, dollars)
+
+
+class _RelayedStream(Response):
+    """Passes a model's events on as they come. What goes wrong after the first byte becomes an error event."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, events: AsyncIterator[bytes], usage: StreamedUsage, account: _Account, headers: Mapping[str, str]
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self.init_headers({**headers, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        self._events = events
+        self._usage = usage
+        self._account = account
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        try:
+            async with _cancelled_when_client_leaves(receive):
+                async for events in self._events:
+                    if passed := self._usage.passed(events):
+                        await send({"type": "http.response.body", "body": passed, "more_body": True})
+        except RequestError:
+            return  # the client left
+        except Exception as error:
+            await send({"type": "http.response.body", "body": self._failed(error), "more_body": True})
+        finally:
+            await self._events.aclose()  # type: ignore[attr-defined]
+            self._account.close(self._usage.counts)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _failed(self, error: Exception) -> bytes:
+        if isinstance(error, BackendError):
+            self._account.metrics.failed(error.model, error.status_code)
+            logger.warning("a stream broke off: %s", error)
+        else:
+            logger.exception("a stream failed")
+        return error_event(error)
+
+
+@asynccontextmanager
+async def _cancelled_when_client_leaves(receive: Receive) -> AsyncIterator[None]:
+    """Cancel what is inside when the client disconnects.
+
+    Raises:
+        RequestError: it did (499, which nobody reads).
+    """
+    task = asyncio.current_task()
+    has_left = False
+
+    async def watch() -> None:
+        nonlocal has_left
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        has_left = True
+        if task is not None:
+            task.cancel()
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not has_left or task is None:
+            raise
+        task.uncancel()
+        raise RequestError("the client left", status=499) from None
+    finally:
+        watcher.cancel()
