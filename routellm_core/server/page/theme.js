@@ -1,0 +1,40 @@
+// A classic script in the head, so that the chosen colours are there before the first paint.
+(() => {
+  const KEY = "routellm.theme";
+  const ORDER = ["auto", "light", "dark"];
+  const NAMES = { auto: "as the system", light: "light", dark: "dark" };
+  const root = document.documentElement;
+
+  function stored() {
+    try {
+      return localStorage.getItem(KEY);
+    } catch {
+      return null; // storage can be switched off; the choice then lasts as long as the page
+    }
+  }
+
+  function apply(theme) {
+    root.dataset.theme = ORDER.includes(theme) ? theme : "auto";
+  }
+
+  function label(button) {
+    const theme = root.dataset.theme;
+    button.textContent = `◐ ${theme[0].toUpperCase()}${theme.slice(1)}`;
+    button.setAttribute("aria-label", `Colours: ${NAMES[theme]}`);
+  }
+
+  apply(stored());
+  document.addEventListener("DOMContentLoaded", () => {
+    const button = document.getElementById("theme");
+    label(button);
+    button.addEventListener("click", () => {
+      apply(ORDER[(ORDER.indexOf(root.dataset.theme) + 1) % ORDER.length]);
+      label(button);
+      try {
+        localStorage.setItem(KEY, root.dataset.theme);
+      } catch {
+        // as above
+      }
+    });
+  });
+})();
