@@ -19,6 +19,16 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from routellm_core.embeddings._surface_columns import (
+    CLASS,
+    CLASS_NAMES,
+    CLASS_TABLE,
+    CUES,
+    LENGTH_KNOTS,
+    OPENING_COLUMN,
+    OPENING_KINDS,
+    SURFACE_NAMES,
+)
 from routellm_core.errors import CheckpointError
 
 __all__ = [
@@ -40,123 +50,6 @@ _CLIP: Final = 4.0
 _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float32]
 _Bools = npt.NDArray[np.bool_]
-
-# Character classes; the order is the order of the columns. Everything unnamed falls into "symbol".
-_ASCII_CLASSES: Final = {
-    "lower": "abcdefghijklmnopqrstuvwxyz",
-    "upper": "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
-    "digit": "0123456789",
-    "space": " \t\r\v\f",
-    "newline": "\n",
-    "period": ".",
-    "comma": ",",
-    "question": "?",
-    "exclamation": "!",
-    "colon": ":;",
-    "quote": "\"'`",
-    "round": "()",
-    "square": "[]",
-    "curly": "{}",
-    "dollar": "$",
-    "backslash": "\\",
-    "script": "^_",
-    "equals": "=<>",
-    "arithmetic": "+*/-",
-    "percent": "%",
-    "markup": "#|~@&",
-}
-_WIDE_CLASSES: Final = ("symbol", "latin", "greek", "cjk", "letter")
-_CLASS_NAMES: Final = (*_ASCII_CLASSES, *_WIDE_CLASSES)
-_CLASS: Final = {name: number for number, name in enumerate(_CLASS_NAMES)}
-
-# Cue words, matched as plain substrings of the lower-cased text: cheap, and good enough for a count.
-_CUES: Final = {
-    "negation": (" not ", "n't ", "except", "never", "incorrect", " false"),
-    "explanation": ("why ", "explain", "reason", "because", "describe"),
-    "proof": ("prove", "proof", "show that", "derive", "theorem", "lemma"),
-    "computation": ("calculate", "compute", "find the", "how many", "how much", "solve", "evaluate", "determine"),
-    "quantity": (" each", " per ", "total", "twice", "percent", "half", "remain", "probability"),
-    "code": ("```", "def ", "function", "python", "javascript", "sql", " code", "return ", "import "),
-    "writing": ("write ", "compose", "essay", "story", "poem", "email", "article"),
-    "editing": ("summar", "translate", "rewrite", "paraphrase", "grammar", "extract"),
-    "persona": ("act as", "you are ", "pretend", "imagine", "role"),
-    "constraint": (" must ", " only ", "at least", "at most", "exactly", "no more than", "without"),
-    "steps": ("step", " then ", "first", "finally", " next "),
-    "output_format": ("json", "table", " list ", "bullet", "csv", "format"),
-    "comparison": ("compare", "differen", "versus", " vs", "better", " than "),
-    "following": ("following", "statement", "best describes", "which of"),
-    "advice": ("should i", "recommend", "suggest", " best ", "ideas", " tips"),
-    "lookup": ("who ", "when ", "where ", "what is a", "define ", "name of", "called"),
-    "hypothesis": (" if ", "suppose", "assum", "given ", " let ", "consider"),
-    "universality": (" all ", " always", " every", " any ", " some ", " none"),
-}
-_OPENINGS: Final = {
-    "what": ("what", "whats", "what's"),
-    "which": ("which",),
-    "how": ("how",),
-    "why": ("why",),
-    "entity": ("who", "when", "where", "whose"),
-    "yes_no": ("is", "are", "do", "does", "can", "could", "will", "would", "should", "did", "was", "has"),
-    "imperative": ("write", "explain", "give", "create", "make", "find", "tell", "list", "describe", "generate"),
-    "article": ("a", "an", "the", "in", "if", "let", "suppose", "for"),
-    "greeting": ("hi", "hello", "hey", "thanks", "ok", "yes", "no"),
-}
-_LENGTH_KNOTS: Final = (30, 60, 120, 240, 480, 960, 1920)
-_SHAPE_NAMES: Final = (
-    "log_chars",
-    *(f"log_chars_above_{knot}" for knot in _LENGTH_KNOTS),
-    "log_words",
-    "log_lines",
-    "log_sentences",
-    "words_per_sentence",
-    "word_length",
-    "long_word_share",
-    "very_long_words",
-    "short_word_share",
-    "capitalised_share",
-    "log_numbers",
-    "log_long_numbers",
-    "number_share",
-    "log_decimals",
-    "ends_with_question",
-    "is_empty",
-)
-_CHOICE_NAMES: Final = (
-    "has_choices",
-    "choices",
-    "log_stem_chars",
-    "log_choice_chars",
-    "choice_share",
-    "choice_digit_share",
-    "log_open_chars",
-)
-SURFACE_NAMES: Final[tuple[str, ...]] = (
-    *_SHAPE_NAMES,
-    *_CHOICE_NAMES,
-    *(f"count_{name}" for name in _CLASS_NAMES),
-    *(f"share_{name}" for name in _CLASS_NAMES),
-    *(f"cue_{name}" for name in _CUES),
-    *(f"opens_{name}" for name in _OPENINGS),
-)
-"""Column names of :func:`surface_features`, in order."""
-
-
-def _class_table() -> npt.NDArray[np.uint8]:
-    """Class number of every code point up to U+FFFF; later ones share the entry of U+FFFF."""
-    table = np.full(0x10000, _CLASS["letter"], dtype=np.uint8)
-    table[:0xC0] = _CLASS["symbol"]
-    table[0xC0:0x370] = _CLASS["latin"]
-    table[0x370:0x400] = _CLASS["greek"]
-    for low, high in ((0x2000, 0x2E80), (0x3000, 0x3040), (0xD800, 0xF900), (0xFE00, 0x10000)):
-        table[low:high] = _CLASS["symbol"]
-    for low, high in ((0x2E80, 0x3000), (0x3040, 0xA4D0), (0xAC00, 0xD7B0), (0xF900, 0xFB00)):
-        table[low:high] = _CLASS["cjk"]
-    for name, characters in _ASCII_CLASSES.items():
-        table[[ord(character) for character in characters]] = _CLASS[name]
-    return table
-
-
-_TABLE: Final = _class_table()
 
 
 def clipped_text(text: str) -> str:
@@ -235,11 +128,11 @@ def _chunk_features(texts: Sequence[str]) -> _Floats:
     # A line break before, between and after the texts: every text starts and ends like a line.
     joined = "\n" + "\n".join(views) + "\n"
     codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-    classes = _TABLE[np.minimum(codes, 0xFFFF)]
+    classes = CLASS_TABLE[np.minimum(codes, 0xFFFF)]
     owner = np.repeat(np.arange(len(texts)), lengths + 1)
-    counts = np.bincount(owner * len(_CLASS_NAMES) + classes[1:], minlength=len(texts) * len(_CLASS_NAMES))
-    counts = counts.reshape(len(texts), len(_CLASS_NAMES))
-    counts[:, _CLASS["newline"]] -= 1  # the break that ends each text
+    counts = np.bincount(owner * len(CLASS_NAMES) + classes[1:], minlength=len(texts) * len(CLASS_NAMES))
+    counts = counts.reshape(len(texts), len(CLASS_NAMES))
+    counts[:, CLASS["newline"]] -= 1  # the break that ends each text
     starts = np.concatenate(([0], np.cumsum(lengths + 1)[:-1]))
     safe = np.maximum(lengths, 1)[:, None]
     blocks = (
@@ -269,27 +162,27 @@ def _shape_block(
 ) -> npt.NDArray[np.float64]:
     """Columns of ``_SHAPE_NAMES``: length, words, sentences, numbers."""
     n = len(lengths)
-    letters = (classes <= _CLASS["upper"]) | (classes >= _CLASS["latin"])
-    digits = classes == _CLASS["digit"]
-    blank = (classes == _CLASS["space"]) | (classes == _CLASS["newline"])
+    letters = (classes <= CLASS["upper"]) | (classes >= CLASS["latin"])
+    digits = classes == CLASS["digit"]
+    blank = (classes == CLASS["space"]) | (classes == CLASS["newline"])
     word_lengths, word_owner = _run_lengths(letters, owner)
     number_lengths, number_owner = _run_lengths(digits, owner)
     words = np.bincount(word_owner, minlength=n).astype(np.float64)
     numbers = np.bincount(number_owner, minlength=n).astype(np.float64)
-    stop = (classes == _CLASS["period"]) | (classes == _CLASS["question"]) | (classes == _CLASS["exclamation"])
+    stop = (classes == CLASS["period"]) | (classes == CLASS["question"]) | (classes == CLASS["exclamation"])
     sentences = _per_text(owner[:-1], stop[1:-1] & blank[2:], n)
-    decimals = _per_text(owner[:-2], digits[1:-2] & (classes[2:-1] == _CLASS["period"]) & digits[3:], n)
-    capitalised = _per_text(owner, (classes[1:] == _CLASS["upper"]) & ~letters[:-1], n)
+    decimals = _per_text(owner[:-2], digits[1:-2] & (classes[2:-1] == CLASS["period"]) & digits[3:], n)
+    capitalised = _per_text(owner, (classes[1:] == CLASS["upper"]) & ~letters[:-1], n)
     last = np.cumsum(lengths + 1) - 1
-    asks = (classes[last] == _CLASS["question"]) & (lengths > 0)
+    asks = (classes[last] == CLASS["question"]) & (lengths > 0)
     some_words, some_tokens = np.maximum(words, 1.0), np.maximum(words + numbers, 1.0)
     log_chars = np.log1p(full_lengths)
-    hinges = [np.maximum(log_chars - np.log1p(knot), 0.0) for knot in _LENGTH_KNOTS]
+    hinges = [np.maximum(log_chars - np.log1p(knot), 0.0) for knot in LENGTH_KNOTS]
     columns = (
         log_chars / 5.0,
         *hinges,
         np.log1p(words),
-        np.log1p(counts[:, _CLASS["newline"]]),
+        np.log1p(counts[:, CLASS["newline"]]),
         np.log1p(sentences),
         np.log1p(words / np.maximum(sentences, 1.0)),
         np.minimum(np.bincount(word_owner, weights=word_lengths, minlength=n) / some_words, 20.0) / 5.0,
@@ -331,7 +224,7 @@ def _choice_block(
     first[~offered] = lengths[~offered]
     tail = np.maximum(lengths - first, 0.0)
     in_tail = np.arange(len(owner)) - starts[owner] >= first[owner]
-    digits = _per_text(owner, (classes[1:] == _CLASS["digit"]) & in_tail, n)
+    digits = _per_text(owner, (classes[1:] == CLASS["digit"]) & in_tail, n)
     columns = (
         offered,
         np.where(offered, np.minimum(choices, 10.0) / 5.0, 0.0),
@@ -346,11 +239,11 @@ def _choice_block(
 
 def _cue_block(views: Sequence[str]) -> npt.NDArray[np.float64]:
     """Cue-word counts, log(1 + count), and which kind of word opens the text."""
-    block = np.zeros((len(views), len(_CUES) + len(_OPENINGS)), dtype=np.float64)
+    block = np.zeros((len(views), len(CUES) + OPENING_KINDS), dtype=np.float64)
     for row, view in enumerate(views):
         # A leading blank lets " if " match at the very start.
         lowered = f" {view.lower()} "
-        for column, words in enumerate(_CUES.values()):
+        for column, words in enumerate(CUES.values()):
             hits = 0
             for word in words:
                 if word in lowered:
@@ -358,10 +251,7 @@ def _cue_block(views: Sequence[str]) -> npt.NDArray[np.float64]:
             if hits:
                 block[row, column] = np.log1p(hits)
         opening = lowered[:60].split(maxsplit=1)
-        kind = _OPENING_COLUMN.get(opening[0].strip("\"'.,:;!?(){}[]*#>-")) if opening else None
+        kind = OPENING_COLUMN.get(opening[0].strip("\"'.,:;!?(){}[]*#>-")) if opening else None
         if kind is not None:
-            block[row, len(_CUES) + kind] = 1.0
+            block[row, len(CUES) + kind] = 1.0
     return block
-
-
-_OPENING_COLUMN: Final = {word: column for column, words in enumerate(_OPENINGS.values()) for word in words}

@@ -73,7 +73,7 @@ _POOL = "how hard 18,668 prompts of public exams and tests are for many models; 
 VARIANTS: tuple[Variant, ...] = (
     Variant("mf", "mf", training_data=_POOL),
     Variant("mf (MiniLM)", "mf", {"checkpoint_path": "minilm"}, training_data=_POOL),
-    Variant("sw_ranking", "sw_ranking", training_data=f"3,392 battles made from the same: {_POOL}"),
+    Variant("sw_ranking", "sw_ranking", training_data=f"1,916 chat prompts sorted by the same: {_POOL}"),
     Variant("bert", "bert"),
     Variant("causal_llm", "causal_llm"),
     Variant("prompt length", None, training_data="nothing: the length of the prompt"),

@@ -17,7 +17,6 @@ import argparse
 import json
 import logging
 import platform
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,71 +24,38 @@ import numpy as np
 import numpy.typing as npt
 
 from routellm_core._files import ASSETS
-from routellm_core.embeddings.base import Embedder, Embeddings
+from routellm_core.embeddings.base import Embedder
 from routellm_core.embeddings.minilm import MiniLMEmbedder
 from routellm_core.embeddings.static import STATIC_FOLDER, StaticEmbedder
-from routellm_core.embeddings.surface import SURFACE_FILE, SURFACE_NAMES, surface_dimension, surface_features
+from routellm_core.embeddings.surface import SURFACE_FILE, SURFACE_NAMES, surface_features
 from routellm_core.training.cards import write_card
 from routellm_core.training.distill_static import distil
 from routellm_core.training.matrix_factorization import (
     CheckpointFacts,
-    FitOptions,
-    Information,
     calibrate_slope,
-    fit_direction,
     reference_quantiles,
-    unit_information,
     within_group_correlation,
     write_checkpoint,
 )
 from routellm_core.training.pool import Pool, load_pool
+from routellm_core.training.shipped_direction import (
+    LENGTH_PRIOR,
+    PENALTY,
+    TRAFFIC_SOURCE,
+    UNIT_SPREAD,
+    fit_difficulty,
+    traffic_prompts,
+)
 from routellm_core.training.shipped_sw import train_shipped_sw
-from routellm_core.training.targets import DifficultyRows, difficulty_rows
+from routellm_core.training.targets import DifficultyRows
 
 __all__ = ["main", "train_shipped_mf", "write_surface_moments"]
 
 logger = logging.getLogger(__name__)
-TRAFFIC_SOURCE: Final = "arena55k"
 MEDIAN_SCORE: Final = 0.116
 """Score that half of ordinary traffic reaches, as with the published checkpoints."""
 PAIR: Final = ("gpt-4-1106-preview", "mixtral-8x7b-instruct-v0.1")
 MIN_STRONG_ACCURACY: Final = 0.5
-PENALTY: Final = 3000.0
-UNIT_SPREAD: Final = 0.01
-LENGTH_PRIOR: Final = 0.8
-"""Prior mean of the weight of ``log_chars``: longer prompts are harder. Chosen on held-out sources."""
-CORE_SURFACE: Final = frozenset(
-    {
-        "log_chars",
-        "log_words",
-        "log_lines",
-        "log_sentences",
-        "word_length",
-        "long_word_share",
-        "log_numbers",
-        "number_share",
-        "has_choices",
-        "log_stem_chars",
-        "log_choice_chars",
-        "choice_digit_share",
-        "count_question",
-        "count_comma",
-        "share_upper",
-        "count_equals",
-        "count_arithmetic",
-        "count_dollar",
-        "count_backslash",
-        "cue_code",
-        "cue_computation",
-        "cue_proof",
-        "cue_hypothesis",
-        "cue_negation",
-        "cue_following",
-        "cue_writing",
-        "cue_lookup",
-    }
-)
-"""Surface features of the within-category fit, which has less to learn from than the within-source one."""
 
 
 def write_surface_moments(pool: Pool, file: Path = SURFACE_FILE) -> None:
@@ -110,67 +76,26 @@ def write_surface_moments(pool: Pool, file: Path = SURFACE_FILE) -> None:
     file.write_text(json.dumps(moments, indent=1) + "\n", encoding="utf-8")
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """One of the two regressions that are averaged: its rows' information by source, and its columns."""
-
-    information: dict[str, Information]
-    columns: npt.NDArray[np.int64]
-    options: FitOptions
-
-    def direction(self, *, without: str | None = None) -> npt.NDArray[np.float64]:
-        """Solve on every source but one; zero in the columns that the fit does not use."""
-        kept = [
-            (gram[np.ix_(self.columns, self.columns)], moment[self.columns])
-            for source, (gram, moment) in self.information.items()
-            if source != without
-        ]
-        direction = np.zeros(len(next(iter(self.information.values()))[1]))
-        direction[self.columns] = fit_direction(kept, self.options)
-        return direction
-
-
-def _fit(embeddings: Embeddings, rows: DifficultyRows, *, core_only: bool) -> _Fit:
-    dimension = embeddings.shape[1]
-    semantic = dimension - surface_dimension() - 1
-    used = [name in CORE_SURFACE or not core_only for name in SURFACE_NAMES]
-    columns = np.flatnonzero(np.concatenate([np.ones(semantic, dtype=bool), used, [False]]))
-    prior = np.zeros(dimension)
-    prior[semantic + SURFACE_NAMES.index("log_chars")] = LENGTH_PRIOR
-    options = FitOptions(penalty=PENALTY, prior_mean=prior[columns], unit_spread=UNIT_SPREAD)
-    return _Fit(information=unit_information(embeddings, rows), columns=columns, options=options)
-
-
 def train_shipped_mf(pool: Pool, embedder: Embedder, folder: Path) -> dict[str, Any]:
     """Train, calibrate and write one shipped router, with its card.
 
-    The direction is the mean of two fits: difficulty within a source on all features, and difficulty within a category
-    on the core features. Slope and intercept make a probability of it: the slope from pairs of models on prompts of
+    Slope and intercept make a probability of the difficulty direction: the slope from pairs of models on prompts of
     sources that the direction was fitted without, the intercept from the median of ordinary traffic.
 
     Returns:
         the facts recorded under ``training`` in ``routing.json``.
     """
-    rows = difficulty_rows(pool, by_category=False)
-    logger.info("embedding %d prompts with %s", len(rows.texts), embedder.name)
-    embeddings = embedder.embed(rows.texts)
-    row_of = {prompt_id: row for row, prompt_id in enumerate(rows.prompt_ids)}
-    inner = difficulty_rows(pool, by_category=True)
-    inner_embeddings = embeddings[[row_of[prompt_id] for prompt_id in inner.prompt_ids]]
-    fits = [_fit(embeddings, rows, core_only=False), _fit(inner_embeddings, inner, core_only=True)]
-
-    def mean_direction(without: str | None = None) -> npt.NDArray[np.float64]:
-        return 0.5 * fits[0].direction(without=without) + 0.5 * fits[1].direction(without=without)
-
+    fit = fit_difficulty(pool, embedder)
+    rows = fit.rows
     held_out = np.empty(len(rows.texts))
     correlations = {}
-    for source in fits[0].information:
+    for source in fit.sources:
         inside = rows.unit == source
-        held_out[inside] = embeddings[inside] @ mean_direction(source)
+        held_out[inside] = fit.embeddings[inside] @ fit.direction(without=source)
         correlations[source] = within_group_correlation(held_out[inside], rows.select(inside))
-    direction = mean_direction()
+    direction = fit.direction()
     slope, slope_error = _held_out_slope(pool, rows, held_out)
-    traffic = _traffic(pool, embedder) @ direction
+    traffic = embedder.embed(traffic_prompts(pool)) @ direction
     intercept = float(np.log(MEDIAN_SCORE / (1 - MEDIAN_SCORE)) - slope * np.median(traffic))
     vector = slope * direction
     vector[-1] += intercept
@@ -178,7 +103,7 @@ def train_shipped_mf(pool: Pool, embedder: Embedder, folder: Path) -> dict[str, 
     facts = {
         "command": f"python -m routellm_core.training.shipped {folder.name}",
         "rows": len(rows.texts),
-        "rows_by_source": {source: int((rows.unit == source).sum()) for source in fits[0].information},
+        "rows_by_source": {source: int((rows.unit == source).sum()) for source in fit.sources},
         "licences": sorted(set(pool.prompts["data_licence"])),
         "random_seed": None,
         "penalty": PENALTY,
@@ -202,11 +127,6 @@ def train_shipped_mf(pool: Pool, embedder: Embedder, folder: Path) -> dict[str, 
     write_card(folder, checkpoint)
     logger.info("wrote %s: slope %.3f ± %.3f", folder.name, slope, slope_error)
     return facts
-
-
-def _traffic(pool: Pool, embedder: Embedder) -> Embeddings:
-    prompts = pool.prompts
-    return embedder.embed(prompts.loc[prompts["source"] == TRAFFIC_SOURCE, "prompt"].tolist())
 
 
 def _held_out_slope(pool: Pool, rows: DifficultyRows, held_out: npt.NDArray[np.float64]) -> tuple[float, float]:

@@ -10,9 +10,12 @@ from routellm_core.embeddings.static import StaticEmbedder
 from routellm_core.embeddings.surface import SURFACE_NAMES
 from routellm_core.errors import ConfigError
 from routellm_core.routers.matrix_factorization import MatrixFactorizationRouter, MfCheckpoint
+from routellm_core.routers.similarity_weighted import SimilarityWeightedRouter
 from routellm_core.training.pool import ALLOWED_LICENCES, Pool, load_pool
 from routellm_core.training.report import apgr, apgr_interval
-from routellm_core.training.shipped import CORE_SURFACE, train_shipped_mf
+from routellm_core.training.shipped import train_shipped_mf
+from routellm_core.training.shipped_direction import CORE_SURFACE, fit_difficulty, traffic_prompts
+from routellm_core.training.shipped_sw import train_shipped_sw
 
 SHIPPED = ["mf_static", "mf_minilm"]
 
@@ -53,19 +56,57 @@ def test_the_core_features_exist():
     assert set(SURFACE_NAMES) >= CORE_SURFACE
 
 
+THREE = [
+    "hi",
+    "What is the capital of France?",
+    "Let $f$ be continuous on $[0,1]$ with $\\int_0^1 f(x) x^n dx = 0$ for all integers $n \\ge 0$. "
+    "Prove that $f = 0$, and determine whether the theorem extends to $L^2$.",
+]
+
+
 def test_scores_spread_sensibly():
-    greeting, question, proof = MatrixFactorizationRouter().score(
-        [
-            "hi",
-            "What is the capital of France?",
-            "Let $f$ be continuous on $[0,1]$ with $\\int_0^1 f(x) x^n dx = 0$ for all integers $n \\ge 0$. "
-            "Prove that $f = 0$, and determine whether the theorem extends to $L^2$.",
-        ]
-    )
+    greeting, question, proof = MatrixFactorizationRouter().score(THREE)
     assert greeting < 0.116
     assert question < 0.116
     assert proof > 0.116
     assert proof > 1.5 * greeting
+
+
+def test_the_shipped_index_orders_prompts_sensibly():
+    router = SimilarityWeightedRouter()
+    greeting, question, proof = router.score(THREE)
+    middle = router.reference_quantiles[500]
+    assert max(greeting, question) < middle < proof
+
+
+def test_a_source_that_is_left_out_has_no_influence(small_pool):
+    shifted = small_pool.scores.copy()
+    source = small_pool.prompts.set_index("prompt_id")["source"]
+    inside = shifted["prompt_id"].map(source) == "mmlu_pro"
+    shifted.loc[inside, "score"] = 1.0 - shifted.loc[inside, "score"]
+    embedder = StaticEmbedder()
+    before = fit_difficulty(small_pool, embedder)
+    after = fit_difficulty(Pool(small_pool.prompts, shifted, small_pool.pairs), embedder)
+    assert (before.direction(without="mmlu_pro") == after.direction(without="mmlu_pro")).all()
+    assert not np.allclose(before.direction(), after.direction())
+
+
+def test_the_index_follows_the_difficulty_direction_on_traffic_outside_it(small_pool, tmp_path):
+    embedder = StaticEmbedder()
+    facts = train_shipped_sw(small_pool, embedder, tmp_path / "sw")
+    texts = list(dict.fromkeys(traffic_prompts(small_pool)))
+    assert facts["battles"] == (len(texts) + 1) // 2 // 2 * 2
+    router = SimilarityWeightedRouter(checkpoint_path=tmp_path / "sw", embedder=embedder)
+    embeddings = embedder.embed(texts)
+    difficulty = embeddings @ fit_difficulty(small_pool, embedder).direction()
+    outside = np.argsort(-difficulty, kind="stable")[1::2]
+    scores = router.score([texts[row] for row in outside])
+    assert np.corrcoef(scores, difficulty[outside])[0, 1] > 0.7
+    assert router.reference_quantiles[500] == pytest.approx(np.median(scores), abs=5e-3)  # int8 on disk
+    repeated = train_shipped_sw(small_pool, embedder, tmp_path / "again")
+    assert {**facts, "command": ""} == {**repeated, "command": ""}
+    first, second = (tmp_path / name / "index.safetensors" for name in ("sw", "again"))
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_training_repeats_exactly_and_writes_a_loadable_folder(small_pool, tmp_path):
