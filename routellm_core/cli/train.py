@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from routellm_core.cli._console import errors, output
+from routellm_core.cli._train_options import Rows, Tuning, with_grouped_options
 
 __all__ = ["train_app"]
 
@@ -16,198 +19,142 @@ train_app = typer.Typer(
     no_args_is_help=True, help="Train routers on your own labelled prompts, or adapt a shipped one."
 )
 
-Data = Annotated[
-    list[Path],
-    typer.Option("--data", "-d", help="Labelled rows (.jsonl .csv .parquet); may be given several times."),
-]
-Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the checkpoint.")]
-Strong = Annotated[str, typer.Option("--strong-model", help="Name of the strong model.")]
-Weak = Annotated[str, typer.Option("--weak-model", help="Name of the weak model.")]
-Column = Annotated[str | None, typer.Option(help="The prompt's column.")]
-Licence = Annotated[list[str] | None, typer.Option("--licence", help="Licence of the rows, for the card.")]
 
-
-@train_app.command()
+@train_app.command(name="mf")
+@with_grouped_options
 def mf(
-    data: Data,
-    output_folder: Output,
-    strong_model: Strong = "strong",
-    weak_model: Weak = "weak",
+    rows: Rows,
+    command: str,
     start: Annotated[
-        str | None, typer.Option("--from", help="Adapt this router: default, minilm, or a folder.  [default: none]")
+        str | None, typer.Option("--from", help="Adapt this router: default, minilm, or a folder.", show_default="none")
     ] = None,
-    embedder: Annotated[str | None, typer.Option(help="Without --from.  [default: static]")] = None,
-    test: Annotated[
-        list[Path] | None, typer.Option("--test", help="Rows to measure on.  [default: cross-validation]")
-    ] = None,
-    column: Column = None,
-    licence: Licence = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seeds the folds.")] = 0,
+    embedder: Annotated[str | None, typer.Option("--embedder", help="Without --from.", show_default="static")] = None,
 ) -> None:
     """Train mf for your pair of models: rows with prompt, strong, weak; or prompt, model, score; or battles."""
-    from routellm_core.evals.held_out import compare_held_out
-    from routellm_core.training.outcome import Provenance
-    from routellm_core.training.rows import load_rows
     from routellm_core.training.train_mf import train_matrix_factorization
 
-    rows = load_rows(data, column=column)
-    trained = train_matrix_factorization(
-        rows,
-        output=output_folder,
-        strong_model=strong_model,
-        weak_model=weak_model,
-        start=start,
-        embedder=embedder,
-        test=load_rows(test, column=column) if test else None,
-        seed=seed,
-        provenance=Provenance(
-            command=_command(
-                "mf",
-                {
-                    "--data": data,
-                    "--from": start,
-                    "--embedder": embedder,
-                    "--test": test,
-                    "--strong-model": strong_model,
-                    "--weak-model": weak_model,
-                    "--seed": seed,
-                    "--output": [output_folder],
-                },
-            ),
-            data=tuple(file.name for file in data),
-            licences=tuple(licence or ()),
-        ),
-        compare=compare_held_out,
-    )
-    _print_report(trained)
+    _print_report(train_matrix_factorization(**_arguments(rows, command), start=start, embedder=embedder))
 
 
 @train_app.command(name="sw_ranking")
+@with_grouped_options
 def sw_ranking(
-    data: Data,
-    output_folder: Output,
-    strong_model: Strong = "strong",
-    weak_model: Weak = "weak",
-    embedder: Annotated[str, typer.Option(help="Embeds the battles' prompts.")] = "static",
-    num_tiers: Annotated[int, typer.Option(min=1, help="Tiers that the models are split into.")] = 10,
-    dtype: Annotated[str | None, typer.Option(help="float32, float16 or int8.  [default: by size]")] = None,
-    test: Annotated[
-        list[Path] | None, typer.Option("--test", help="Rows to measure on.  [default: cross-validation]")
+    rows: Rows,
+    command: str,
+    embedder: Annotated[str, typer.Option("--embedder", help="Embeds the battles' prompts.")] = "static",
+    num_tiers: Annotated[int, typer.Option("--num-tiers", min=1, help="Tiers that the models are split into.")] = 10,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="float32, float16 or int8.", show_default="by size")
     ] = None,
-    column: Column = None,
-    licence: Licence = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seeds the folds.")] = 0,
 ) -> None:
     """Build an sw_ranking index from battles, or from strong and weak results on prompts."""
-    from routellm_core.evals.held_out import compare_held_out
-    from routellm_core.training.outcome import Provenance
-    from routellm_core.training.rows import load_rows
     from routellm_core.training.train_sw import train_similarity_index
 
-    options = {
-        "--data": data,
-        "--embedder": embedder,
-        "--num-tiers": num_tiers,
-        "--dtype": dtype,
-        "--test": test,
-        "--strong-model": strong_model,
-        "--weak-model": weak_model,
-        "--seed": seed,
-        "--output": [output_folder],
-    }
-    trained = train_similarity_index(
-        load_rows(data, column=column),
-        output=output_folder,
-        strong_model=strong_model,
-        weak_model=weak_model,
-        embedder=embedder,
-        num_tiers=num_tiers,
-        dtype=dtype,
-        test=load_rows(test, column=column) if test else None,
-        seed=seed,
-        provenance=Provenance(
-            command=_command("sw_ranking", options),
-            data=tuple(file.name for file in data),
-            licences=tuple(licence or ()),
-        ),
-        compare=compare_held_out,
-    )
+    trained = train_similarity_index(**_arguments(rows, command), embedder=embedder, num_tiers=num_tiers, dtype=dtype)
     _print_report(trained)
 
 
-@train_app.command()
+@train_app.command(name="bert")
+@with_grouped_options
 def bert(
-    data: Data,
-    output_folder: Output,
-    model: Annotated[
-        str, typer.Option(help="Encoder to start from: a folder or a Hub id.")
+    rows: Rows,
+    tuning: Tuning,
+    command: str,
+    base: Annotated[
+        str, typer.Option("--base", "--model", help="Encoder to start from: a folder or a Hub id.")
     ] = "FacebookAI/xlm-roberta-base",
-    strong_model: Strong = "strong",
-    weak_model: Weak = "weak",
-    from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="Take its configuration, not its weights.")
-    ] = False,
-    epochs: Annotated[int, typer.Option(min=1, help="Most passes over the rows.")] = 3,
-    learning_rate: Annotated[float, typer.Option(help="The highest.")] = 1e-5,
-    max_tokens: Annotated[int, typer.Option(min=8, help="Prompts are cut after so many.")] = 512,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps ...")] = "auto",
-    test: Annotated[list[Path] | None, typer.Option("--test", help="Rows to measure on.  [default: a tenth]")] = None,
-    column: Column = None,
-    licence: Licence = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seeds split, batches and weights.")] = 0,
 ) -> None:
     """Fine-tune an encoder with three labels: strong wins, tie, weak wins."""
+    from routellm_core.training.train_bert import BertOptions, train_bert
+
+    with _progress() as report:
+        trained = train_bert(
+            **_arguments(rows, command),
+            base=base,
+            options=BertOptions(**_options(tuning)),
+            on_progress=report,
+            restart=tuning.restart,
+        )
+    _print_report(trained)
+
+
+@train_app.command(name="causal_llm")
+@with_grouped_options
+def causal_llm(
+    rows: Rows,
+    tuning: Tuning,
+    command: str,
+    base: Annotated[str, typer.Option("--base", help="Causal language model to start from: a folder or a Hub id.")],
+    scores: Annotated[
+        str, typer.Option("--scores", help="outcome, or quality: the weak answer's grade is the score.")
+    ] = "outcome",
+    messages: Annotated[
+        Path | None,
+        typer.Option("--messages", help="Folder with the two message files.", show_default="the base's, or our own"),
+    ] = None,
+) -> None:
+    """Fine-tune a causal language model to score prompts from 1 to 5."""
+    from routellm_core.training.train_causal_llm import CausalLLMOptions, train_causal_llm
+
+    with _progress() as report:
+        trained = train_causal_llm(
+            **_arguments(rows, command),
+            base=base,
+            options=CausalLLMOptions(**_options(tuning), scores=scores, messages=messages),
+            on_progress=report,
+            restart=tuning.restart,
+        )
+    _print_report(trained)
+
+
+def _arguments(options: Rows, command: str) -> dict[str, Any]:
+    """What every training function takes, with the rows read."""
     from routellm_core.evals.held_out import compare_held_out
     from routellm_core.training.outcome import Provenance
     from routellm_core.training.rows import load_rows
-    from routellm_core.training.train_bert import BertOptions, train_bert
 
-    recorded = {
-        "--data": data,
-        "--model": [Path(model)] if Path(model).is_dir() else model,
-        "--test": test,
-        "--strong-model": strong_model,
-        "--weak-model": weak_model,
-        "--epochs": epochs,
-        "--learning-rate": learning_rate,
-        "--max-tokens": max_tokens,
-        "--seed": seed,
-        "--output": [output_folder],
+    return {
+        "rows": load_rows(options.data, column=options.column),
+        "output": options.output,
+        "strong_model": options.strong_model,
+        "weak_model": options.weak_model,
+        "test": load_rows(options.test, column=options.column) if options.test else None,
+        "seed": options.seed,
+        "provenance": Provenance(
+            command=command,
+            data=tuple(Path(source).name if Path(source).exists() else source for source in options.data),
+            licences=tuple(options.licence or ()),
+        ),
+        "compare": compare_held_out,
     }
-    trained = train_bert(
-        load_rows(data, column=column),
-        output=output_folder,
-        strong_model=strong_model,
-        weak_model=weak_model,
-        model=model,
-        options=BertOptions(
-            from_scratch=from_scratch,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            max_tokens=max_tokens,
-            device=device,
-        ),
-        test=load_rows(test, column=column) if test else None,
-        seed=seed,
-        provenance=Provenance(
-            command=_command("bert", recorded) + (" --from-scratch" if from_scratch else ""),
-            data=tuple(file.name for file in data),
-            licences=tuple(licence or ()),
-        ),
-        compare=compare_held_out,
-        on_epoch=lambda epoch, loss: errors.print(f"epoch {epoch}: held-out loss {loss:.4f}"),
-    )
-    _print_report(trained)
 
 
-def _command(router: str, options: dict[str, Any]) -> str:
-    """The command line as a card records it: files by name, because a card travels and a machine's paths do not."""
-    words = ["routellm", "train", router]
-    for option, value in options.items():
-        for item in value if isinstance(value, list) else [value]:
-            if item is not None:
-                words += [option, item.name if isinstance(item, Path) else str(item)]
-    return shlex.join(words)
+def _options(tuning: Tuning) -> dict[str, Any]:
+    return {name: value for name, value in asdict(tuning).items() if name != "restart"}
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Any], None]]:
+    """A bar over all steps, and a line for each epoch, on standard error."""
+    from rich.progress import Progress
+
+    with Progress(console=errors, transient=True) as bar:
+        task = bar.add_task("training", total=None)
+
+        def report(progress: Any) -> None:
+            loss = "" if progress.loss is None else f", loss {progress.loss:.3f}"
+            description = f"epoch {progress.epoch}/{progress.epochs}{loss}"
+            bar.update(task, description=description, completed=progress.step, total=progress.steps)
+            if progress.held_out_loss is not None:
+                errors.print(f"epoch {progress.epoch}: held-out loss {progress.held_out_loss:.4f}")
+            elif progress.loss is None:
+                errors.print(
+                    f"going on with the interrupted training after step {progress.step} of {progress.steps} "
+                    "(--restart begins anew)",
+                    soft_wrap=True,
+                )
+
+        yield report
 
 
 def _print_report(trained: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from routellm_core.routers._torch import torch
 from routellm_core.routers._transformers import transformers
 
-__all__ = ["PrefixedModel", "common_prefix"]
+__all__ = ["PrefixedModel", "common_prefix", "last_logits"]
 
 _log = logging.getLogger(__name__)
 _log.addHandler(logging.NullHandler())
@@ -25,6 +25,61 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> list[int]:
             break
         length += 1
     return list(first[:length])
+
+
+def last_logits(
+    model: Any, sequences: Sequence[Sequence[int]], *, count: int, pad_id: int, before: int = 0, **arguments: Any
+) -> Any:
+    """Return the logits at the last positions of each sequence.
+
+    Args:
+        model: a Hugging Face causal language model; called by one thread at a time.
+        sequences: B token lists of at least ``count`` tokens each.
+        count: how many positions.
+        pad_id: the token to fill rows up with.
+        before: tokens that the cache in ``arguments`` holds already.
+        **arguments: further ones of the model's forward pass.
+
+    Returns:
+        a tensor, shape (B, count, vocabulary), float32, on the model's device.
+    """
+    device = model.device
+    lengths = torch.tensor([len(sequence) for sequence in sequences])
+    widest = int(lengths.max())
+    # Padding goes to the right: causal attention never looks there, whatever the model's kind of positions.
+    ids = torch.tensor([[*sequence, *[pad_id] * (widest - len(sequence))] for sequence in sequences])
+    mask = torch.arange(before + widest)[None, :] < before + lengths[:, None]
+    positions = torch.arange(before, before + widest)[None, :].expand(len(ids), -1)
+    wanted = (lengths[:, None] - count + torch.arange(count)[None, :]).to(device)
+    return _logits_at(
+        model,
+        wanted,
+        input_ids=ids.to(device),
+        attention_mask=mask.long().to(device),
+        position_ids=positions.to(device),
+        **arguments,
+    ).float()
+
+
+def _logits_at(model: Any, wanted: Any, **arguments: Any) -> Any:
+    """Run the model with the output layer applied at the ``wanted`` positions, shape (B, count), only.
+
+    Over a vocabulary of 128,000, logits at every position would take more memory than the rest of the pass. A hook
+    before the output layer works for every architecture, also those that scale or cap the logits afterwards.
+    """
+    rows = torch.arange(len(wanted), device=wanted.device)[:, None]
+    head = model.get_output_embeddings()
+    if head is None:
+        return model(**arguments).logits[rows, wanted]
+
+    def pick(_layer: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (inputs[0][rows, wanted], *inputs[1:])
+
+    handle = head.register_forward_pre_hook(pick)
+    try:
+        return model(**arguments).logits
+    finally:
+        handle.remove()
 
 
 class PrefixedModel:
@@ -53,23 +108,10 @@ class PrefixedModel:
         Returns:
             a tensor, shape (B, count, vocabulary), float32, on the model's device.
         """
-        device = self.model.device
         before = len(self.prefix) if prefixed else 0
-        lengths = torch.tensor([len(sequence) for sequence in sequences])
-        widest = int(lengths.max())
-        # Padding goes to the right: causal attention never looks there, whatever the model's kind of positions.
-        ids = torch.tensor([[*sequence, *[self._pad_id] * (widest - len(sequence))] for sequence in sequences])
-        mask = torch.arange(before + widest)[None, :] < before + lengths[:, None]
-        positions = torch.arange(before, before + widest)[None, :].expand(len(ids), -1)
-        wanted = (lengths[:, None] - count + torch.arange(count)[None, :]).to(device)
         with self._calling, torch.inference_mode():
-            return self._forward(
-                wanted,
-                input_ids=ids.to(device),
-                attention_mask=mask.long().to(device),
-                position_ids=positions.to(device),
-                **self._cache_arguments(len(ids), prefixed),
-            ).float()
+            cache = self._cache_arguments(len(sequences), prefixed)
+            return last_logits(self.model, sequences, count=count, pad_id=self._pad_id, before=before, **cache)
 
     def _cache_arguments(self, batch: int, prefixed: bool) -> dict[str, Any]:
         if not prefixed:
@@ -77,26 +119,6 @@ class PrefixedModel:
         cache = copy.deepcopy(self._cache)
         cache.batch_repeat_interleave(batch)
         return {"past_key_values": cache, "use_cache": True}
-
-    def _forward(self, wanted: Any, **arguments: Any) -> Any:
-        """Run the model with the output layer applied at the ``wanted`` positions, shape (B, count), only.
-
-        Over a vocabulary of 128,000, logits at every position would take more memory than the rest of the pass. A hook
-        before the output layer works for every architecture, also those that scale or cap the logits afterwards.
-        """
-        rows = torch.arange(len(wanted), device=wanted.device)[:, None]
-        head = self.model.get_output_embeddings()
-        if head is None:
-            return self.model(**arguments).logits[rows, wanted]
-
-        def pick(_layer: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-            return (inputs[0][rows, wanted], *inputs[1:])
-
-        handle = head.register_forward_pre_hook(pick)
-        try:
-            return self.model(**arguments).logits
-        finally:
-            handle.remove()
 
     def _prefix_cache(self) -> Any:
         if not self.prefix:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from routellm_core.errors import CheckpointError, ConfigError
 
-__all__ = ["LLAMA_3", "ChatFormat", "ClassifierPrompt"]
+__all__ = ["DEFAULT_MESSAGES", "LLAMA_3", "ChatFormat", "ClassifierPrompt"]
 
 _SYSTEM_FILE, _CLASSIFIER_FILE = "system_ft_v5.txt", "classifier_ft_v5.txt"
 
@@ -95,8 +95,34 @@ class ClassifierPrompt:
             raise CheckpointError(f"{folder / _CLASSIFIER_FILE} has no {{question}}")
         return cls(texts[0], texts[1], chat)
 
+    def save(self, folder: Path) -> None:
+        """Write RouteLLM's two message files; :meth:`load` reads them back."""
+        (folder / _SYSTEM_FILE).write_text(self.system, encoding="utf-8")
+        (folder / _CLASSIFIER_FILE).write_text(self.classifier, encoding="utf-8")
+
+    @staticmethod
+    def is_in(folder: Path) -> bool:
+        """Whether a folder has message files."""
+        return (folder / _SYSTEM_FILE).is_file() or (folder / _CLASSIFIER_FILE).is_file()
+
     def render(self, question: str) -> str:
         """Return the text that the model continues. Messages are stripped; an empty system message leaves no turn."""
         turns = [self.chat.system.format(instruction=self.system.strip())] if self.system else []
         user = self.classifier.format(question=question).strip()
         return "".join([*turns, self.chat.user.format(instruction=user)])
+
+
+DEFAULT_MESSAGES = ClassifierPrompt(
+    system=(
+        "You rate questions before anyone answers them. Say how well a small language model's answer will compare with "
+        "that of a much larger one.\n\n"
+        "- [[5]]: the small model's answer will be the better one.\n"
+        "- [[4]]: both answers will be equally good.\n"
+        "- [[3]]: the larger model's answer will be somewhat better.\n"
+        "- [[2]]: it will be clearly better.\n"
+        "- [[1]]: only the larger model will give a useful answer.\n\n"
+        "Write the rating and nothing else.\n"
+    ),
+    classifier="Question:\n{question}\n\nRating:\n",
+)
+"""What a model is asked that was not trained on other messages before."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from routellm_core._files import resolve_checkpoint
 from routellm_core.errors import CheckpointError, ConfigError, ScoringError
+from routellm_core.routers._reference import ScoreReference
 from routellm_core.routers._torch import (
     plan_batches,
     progress_bar,
@@ -28,7 +29,7 @@ from routellm_core.routers._transformers import clean_text, digest_of, load_mode
 from routellm_core.routers.base import Router
 from routellm_core.types import FloatArray
 
-__all__ = ["BERTRouter", "strong_win_rates"]
+__all__ = ["BERTRouter", "encode_prompts", "strong_win_rates", "token_limit"]
 
 _WINDOW = 8192
 """Prompts tokenised and sorted together; a longer list is worked off in windows, in constant memory."""
@@ -61,7 +62,8 @@ class BERTRouter(Router):
         num_labels: the checkpoint's labels; the last two are tie and weak.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"`` …
         dtype: ``"auto"`` (see ``resolve_dtype``), ``"float32"``, ``"bfloat16"`` or ``"float16"``.
-        max_tokens: prompts are cut after so many tokens; by default the most that the model takes (512).
+        max_tokens: prompts are cut after so many tokens; by default what a router trained here was trained with,
+            or the most that the model takes (512).
         token_budget: most tokens of a batch, padding included; by default 4,096 on a CPU and 65,536 on a GPU.
         revision: the Hub branch, tag or commit.
         show_progress: draw a progress bar while scoring.
@@ -102,7 +104,12 @@ class BERTRouter(Router):
         self._tokenizer = load_tokenizer(folder)
         if self._tokenizer.pad_token is None:
             raise CheckpointError(f"the tokenizer of {folder} has no padding token")
-        self._max_tokens = _token_limit(self._model.config, self._tokenizer, max_tokens)
+        reference = ScoreReference.load(folder)
+        self._max_tokens = token_limit(
+            self._model.config, self._tokenizer, reference.max_tokens if max_tokens is None else max_tokens
+        )
+        as_trained = reference.max_tokens in (None, self._max_tokens)
+        self._quantiles = reference.quantiles if as_trained else None
         self._token_budget = token_budget or _TOKEN_BUDGETS.get(self._device.type, _GPU_TOKEN_BUDGET)
         self._digest = digest_of([folder / "config.json", *weight_files(folder)])
         # Fast tokenizers keep truncation settings in themselves and refuse to be used from two threads at once.
@@ -122,6 +129,11 @@ class BERTRouter(Router):
         return f"{self.name}:{self._digest}:{str(self._dtype).removeprefix('torch.')}:{self._max_tokens}"
 
     @property
+    def reference_quantiles(self) -> FloatArray | None:
+        """The checkpoint's, which hold for the token limit of its training only."""
+        return self._quantiles
+
+    @property
     def prompt_limit(self) -> str:
         """Where a prompt is cut."""
         characters = self._max_tokens * _CHARACTERS_PER_TOKEN
@@ -138,10 +150,8 @@ class BERTRouter(Router):
         }
 
     def _score_window(self, prompts: Sequence[str], advance: Any) -> npt.NDArray[np.float64]:
-        characters = self._max_tokens * _CHARACTERS_PER_TOKEN
-        texts = [clean_text(prompt, characters) for prompt in prompts]
         with self._tokenizing:
-            encoded = self._tokenizer(texts, truncation=True, max_length=self._max_tokens)
+            encoded = encode_prompts(self._tokenizer, prompts, self._max_tokens)
         lengths = [len(ids) for ids in encoded["input_ids"]]
 
         def score_batch(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -159,7 +169,13 @@ class BERTRouter(Router):
         return run_batches(batches, score_batch, total=len(prompts), advance=advance)
 
 
-def _token_limit(config: Any, tokenizer: Any, wanted: int | None) -> int:
+def encode_prompts(tokenizer: Any, prompts: Sequence[str], max_tokens: int) -> Any:
+    """Return the tokenizer's columns for ``prompts``, each cut after ``max_tokens``; training takes the same."""
+    texts = [clean_text(prompt, max_tokens * _CHARACTERS_PER_TOKEN) for prompt in prompts]
+    return tokenizer(texts, truncation=True, max_length=max_tokens)
+
+
+def token_limit(config: Any, tokenizer: Any, wanted: int | None) -> int:
     """Return the most tokens of a prompt: ``wanted``, or what model and tokenizer allow.
 
     Raises:

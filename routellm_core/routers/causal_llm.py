@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,8 +22,10 @@ import numpy.typing as npt
 from routellm_core._files import resolve_checkpoint
 from routellm_core._optional import import_extra
 from routellm_core.errors import CheckpointError, ConfigError, ScoringError
+from routellm_core.routers._causal_encoding import SCORE_TOKENS, ClassifierEncoder
 from routellm_core.routers._causal_model import PrefixedModel, common_prefix
 from routellm_core.routers._causal_prompt import ChatFormat, ClassifierPrompt
+from routellm_core.routers._reference import ScoreReference
 from routellm_core.routers._torch import (
     plan_batches,
     progress_bar,
@@ -33,14 +34,7 @@ from routellm_core.routers._torch import (
     run_batches,
     torch,
 )
-from routellm_core.routers._transformers import (
-    clean_text,
-    digest_of,
-    load_model,
-    load_tokenizer,
-    transformers,
-    weight_files,
-)
+from routellm_core.routers._transformers import digest_of, load_model, load_tokenizer, transformers, weight_files
 from routellm_core.routers.base import Router
 from routellm_core.types import FloatArray
 
@@ -50,13 +44,11 @@ _log = logging.getLogger(__name__)
 _log.addHandler(logging.NullHandler())
 
 _WINDOW = 4096
-_NEW_TOKENS = 6
-"""What RouteLLM generates: Llama 3's header of four tokens, the score, and the end of the turn."""
-
-_CHARACTERS_PER_TOKEN = 16
 _TOKEN_BUDGETS = {"cpu": 2048}
 _GPU_TOKEN_BUDGET = 32_768
 _QUANTIZATIONS = ("8bit", "4bit")
+_GOOD_ENOUGH = 4
+"""RouteLLM's score threshold, for which a checkpoint's reference quantiles hold."""
 
 
 def strong_win_rates(logits: npt.ArrayLike, score_threshold: int) -> FloatArray:
@@ -89,10 +81,12 @@ class CausalLLMRouter(Router):
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"`` …
         dtype: ``"auto"`` (see ``resolve_dtype``), ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         quantization: ``"8bit"`` or ``"4bit"`` loads quantised weights (needs bitsandbytes and accelerate).
-        max_tokens: most tokens of a prompt with the messages around it; by default the model's positions.
+        max_tokens: most tokens of a prompt with the messages around it; by default what a router trained here was
+            trained with, or the model's positions.
         token_budget: most tokens of a batch, padding and prefix included; by default 2,048 on a CPU, 32,768 on a GPU.
         exact: decode the prompts for which greedy decoding would not write the header and a score, as RouteLLM does;
-            False reads the scores after the header regardless.
+            False reads the scores after the header regardless. By default True, but for a checkpoint that was trained
+            here to be read after the header.
         prompt_format: ``"llama-3"``, or a mapping with ``system``, ``user`` and ``assistant_header`` for other models.
         revision: the Hub branch, tag or commit.
         show_progress: draw a progress bar while scoring.
@@ -109,8 +103,8 @@ class CausalLLMRouter(Router):
         self,
         *,
         checkpoint_path: str | Path = "routellm/causal_llm_gpt4_augmented",
-        score_threshold: int = 4,
-        special_tokens: Sequence[str] = ("[[1]]", "[[2]]", "[[3]]", "[[4]]", "[[5]]"),
+        score_threshold: int = _GOOD_ENOUGH,
+        special_tokens: Sequence[str] = SCORE_TOKENS,
         num_outputs: int = 5,
         model_type: str = "causal",
         model_id: str = "meta-llama/Meta-Llama-3-8B",
@@ -120,33 +114,30 @@ class CausalLLMRouter(Router):
         quantization: str | None = None,
         max_tokens: int | None = None,
         token_budget: int | None = None,
-        exact: bool = True,
+        exact: bool | None = None,
         prompt_format: str | Mapping[str, str] = "llama-3",
         revision: str | None = None,
         show_progress: bool = False,
     ) -> None:
         _check_options(score_threshold, special_tokens, num_outputs, model_type, quantization)
         self._checkpoint, self._show_progress, self._quantization = str(checkpoint_path), show_progress, quantization
-        self._threshold, self._exact = score_threshold, exact
+        self._threshold = score_threshold
         self._device = resolve_device(device)
         self._dtype = resolve_dtype(dtype, self._device)
         folder = resolve_checkpoint(checkpoint_path, revision=revision)
-        self._prompt = ClassifierPrompt.load(folder, ChatFormat.from_option(prompt_format))
-        self._tokenizer = load_tokenizer(folder, model_id)
-        self._tokenizer.add_tokens(list(special_tokens), special_tokens=True)
-        self._score_ids = self._tokenizer.convert_tokens_to_ids(list(special_tokens))
-        self._header = self._tokenizer.encode(self._prompt.chat.assistant_header, add_special_tokens=False)
+        prompt = ClassifierPrompt.load(folder, ChatFormat.from_option(prompt_format))
+        self._encoder = ClassifierEncoder(load_tokenizer(folder, model_id), prompt, special_tokens)
         model = self._load(folder, quantization, flash_attention_2)
-        self._max_tokens = self._token_limit(model, max_tokens)
-        self._new_tokens = max(_NEW_TOKENS, len(self._header) + 2)  # more only for longer headers than Llama 3's
-        self._room = self._max_tokens - self._new_tokens
-        self._tokenizing = threading.Lock()
-        first, second = self._encode(["a", "9 z"])
-        if len(first) > self._room:
-            raise ConfigError(f"causal_llm: the messages alone take {len(first)} tokens; raise max_tokens")
-        prefix = common_prefix(first, second)
-        pad_id = self._tokenizer.eos_token_id if self._tokenizer.eos_token_id is not None else self._score_ids[0]
-        self._model = PrefixedModel(model, prefix, pad_id)
+        reference = ScoreReference.load(folder)
+        self._exact = reference.exact is not False if exact is None else exact
+        positions = getattr(model.config, "max_position_embeddings", None) or self._encoder.tokenizer.model_max_length
+        self._max_tokens = self._encoder.limit_to(
+            int(positions), reference.max_tokens if max_tokens is None else max_tokens
+        )
+        as_trained = reference.max_tokens in (None, self._max_tokens) and prompt_format == "llama-3"
+        self._quantiles = reference.quantiles if as_trained and score_threshold == _GOOD_ENOUGH else None
+        first, second = self._encoder.encode(["a", "9 z"])
+        self._model = PrefixedModel(model, common_prefix(first, second), self._encoder.pad_id)
         self._token_budget = token_budget or _TOKEN_BUDGETS.get(self._device.type, _GPU_TOKEN_BUDGET)
         self._digest = digest_of([folder / "config.json", *sorted(folder.glob("*_ft_v5.txt")), *weight_files(folder)])
 
@@ -162,16 +153,21 @@ class CausalLLMRouter(Router):
     def fingerprint(self) -> str:
         """Checkpoint digest and every option that moves scores."""
         dtype = self._quantization or str(self._dtype).removeprefix("torch.")
-        chat = self._prompt.chat
+        chat = self._encoder.prompt.chat
         messages = hashlib.sha256(f"{chat.system}\0{chat.user}\0{chat.assistant_header}".encode()).hexdigest()[:8]
         return f"{self.name}:{self._digest}:{messages}:{dtype}:{self._threshold}:{self._max_tokens}:{self._exact}"
+
+    @property
+    def reference_quantiles(self) -> FloatArray | None:
+        """The checkpoint's, which hold for the score threshold, messages and token limit of its training only."""
+        return self._quantiles
 
     @property
     def prompt_limit(self) -> str:
         """Where a prompt is cut."""
         return (
-            f"Prompts are cut at their end so that, with the messages around them, they take at most {self._room} "
-            f"tokens (and {self._room * _CHARACTERS_PER_TOKEN:,} characters)."
+            f"Prompts are cut at their end so that, with the messages around them, they take at most "
+            f"{self._encoder.room} tokens (and {self._encoder.max_characters:,} characters)."
         )
 
     def describe(self) -> dict[str, Any]:
@@ -201,33 +197,15 @@ class CausalLLMRouter(Router):
             options["device_map"], device = {"": self._device}, None
         model = load_model("AutoModelForCausalLM", folder, dtype=self._dtype, device=device, **options)
         rows = model.get_input_embeddings().weight.shape[0]
-        if max(self._score_ids) >= rows:
+        if max(self._encoder.score_ids) >= rows:
             raise CheckpointError(
-                f"{folder / 'config.json'}: the model has {rows} token embeddings, but the score tokens have the ids "
-                f"{min(self._score_ids)} to {max(self._score_ids)}; it was not trained as a score classifier"
+                f"{folder / 'config.json'}: the model has {rows} token embeddings, but the score tokens go up to "
+                f"id {max(self._encoder.score_ids)}; it was not trained as a score classifier"
             )
         return model
 
-    def _token_limit(self, model: Any, wanted: int | None) -> int:
-        positions = getattr(model.config, "max_position_embeddings", None) or self._tokenizer.model_max_length
-        if wanted is not None and not len(self._header) + _NEW_TOKENS < wanted <= positions:
-            raise ConfigError(f"causal_llm: max_tokens is {wanted}; this checkpoint takes at most {positions}")
-        return int(positions if wanted is None else wanted)
-
-    def _encode(self, questions: Sequence[str]) -> list[list[int]]:
-        """Return the tokens of the prompt for each question, the question's end cut until all fits."""
-        texts = [clean_text(question, self._room * _CHARACTERS_PER_TOKEN) for question in questions]
-        with self._tokenizing:
-            encoded: list[list[int]] = self._tokenizer([self._prompt.render(text) for text in texts])["input_ids"]
-            for row, text in enumerate(texts):
-                while len(encoded[row]) > self._room and text:
-                    # By at least one character; by as much as the excess where the text is far too long.
-                    text = text[: min(len(text) - 1, len(text) * self._room // len(encoded[row]))]
-                    encoded[row] = self._tokenizer(self._prompt.render(text))["input_ids"]
-        return encoded
-
     def _score_window(self, prompts: Sequence[str], advance: Any) -> npt.NDArray[np.float64]:
-        whole = self._encode(prompts)
+        whole = self._encoder.encode(prompts)
         prefix = self._model.prefix
         # A tokenizer may merge a prompt's first characters into the prefix; such a prompt goes without the cache.
         continues = [bool(prefix) and ids[: len(prefix)] == prefix and len(ids) > len(prefix) for ids in whole]
@@ -235,7 +213,7 @@ class CausalLLMRouter(Router):
         for prefixed in (True, False):
             chosen = np.flatnonzero(np.asarray(continues, dtype=bool) == prefixed)
             start = len(prefix) if prefixed else 0
-            sequences = [[*whole[int(index)][start:], *self._header] for index in chosen]
+            sequences = [[*whole[int(index)][start:], *self._encoder.header] for index in chosen]
             batches = plan_batches(
                 [len(sequence) for sequence in sequences], token_budget=self._token_budget, fixed_length=start
             )
@@ -248,12 +226,12 @@ class CausalLLMRouter(Router):
     ) -> npt.NDArray[np.float64]:
         """Return the scores of the sequences at ``rows``, −1 where greedy decoding would write something else."""
         batch = [sequences[int(row)] for row in rows]
-        logits = self._model.last_logits(batch, count=len(self._header) + 1, prefixed=prefixed)
-        scores = self._win_rates(logits[:, -1, self._score_ids])
+        logits = self._model.last_logits(batch, count=len(self._encoder.header) + 1, prefixed=prefixed)
+        scores = self._win_rates(logits[:, -1, self._encoder.score_ids])
         if self._exact:
             written = logits.argmax(dim=-1).cpu()
-            as_expected = (written[:, :-1] == torch.tensor(self._header)).all(dim=1)
-            as_expected &= torch.isin(written[:, -1], torch.tensor(self._score_ids))
+            as_expected = (written[:, :-1] == torch.tensor(self._encoder.header)).all(dim=1)
+            as_expected &= torch.isin(written[:, -1], torch.tensor(self._encoder.score_ids))
             scores[~as_expected.numpy()] = -1.0
         return scores
 
@@ -262,10 +240,10 @@ class CausalLLMRouter(Router):
         if len(rest):
             _log.warning("%d of %d prompts were decoded: no score right after the header", len(rest), len(scores))
         for index in rest:
-            tokens, logits = self._model.generate(whole[int(index)], max_new_tokens=self._new_tokens)
-            found = next((step for step, token in enumerate(tokens) if token in self._score_ids), None)
+            tokens, logits = self._model.generate(whole[int(index)], max_new_tokens=self._encoder.new_tokens)
+            found = next((step for step, token in enumerate(tokens) if token in self._encoder.score_ids), None)
             # RouteLLM sends a prompt without a score to the strong model.
-            scores[index] = 1.0 if found is None else self._win_rates(logits[found][None, self._score_ids])[0]
+            scores[index] = 1.0 if found is None else self._win_rates(logits[found][None, self._encoder.score_ids])[0]
         return scores
 
     def _win_rates(self, logits: Any) -> npt.NDArray[np.float64]:

@@ -26,7 +26,8 @@ def test_adapting_the_shipped_router(routellm, rows, tmp_path):
     assert "Better than the router 'shipped'" in done.stdout
     assert "160 rows are few" in done.stderr
     card = (tmp_path / "mine/README.md").read_text()
-    assert "routellm train mf --data rows.jsonl --from default" in card
+    assert "routellm train mf --data rows.jsonl --output mine" in card
+    assert "--seed 0 --from default" in card
     assert "CC-BY-4.0" in card
     assert str(tmp_path) not in card
     (tmp_path / "config.yaml").write_text("router: mf\nrouters:\n  mf:\n    checkpoint_path: mine\n")

@@ -117,7 +117,7 @@ def test_prefix_cache_and_padding_change_nothing(untrained_causal_checkpoint, te
     import torch
 
     router = CausalLLMRouter(checkpoint_path=untrained_causal_checkpoint, device="cpu")
-    model, encoded = router._model, router._encode(short(texts))
+    model, encoded = router._model, router._encoder.encode(short(texts))
     whole = [ids for ids in encoded if ids[: len(model.prefix)] == model.prefix]
     # The empty question's newline melts into the prefix; it takes the way without a cache.
     assert len(model.prefix) > 10
@@ -147,10 +147,10 @@ def test_token_budget_changes_nothing(trained, causal_checkpoint, texts):
 def test_long_prompts_are_cut_to_fit(trained):
     scores = checked_scores(trained, ["word " * 250_000, "x" * 1_000_000])
     assert scores.shape == (2,)
-    for ids in trained._encode(["word " * 1000]):
-        assert trained._room - 5 <= len(ids) <= trained._room
-        assert trained._tokenizer.decode(ids).endswith("Prediction:<|eot_id|>")
-    assert str(trained._room) in trained.prompt_limit
+    for ids in trained._encoder.encode(["word " * 1000]):
+        assert trained._encoder.room - 5 <= len(ids) <= trained._encoder.room
+        assert trained._encoder.tokenizer.decode(ids).endswith("Prediction:<|eot_id|>")
+    assert str(trained._encoder.room) in trained.prompt_limit
 
 
 def test_empty_list(trained):
@@ -262,7 +262,7 @@ def test_other_chat_format(untrained_causal_checkpoint, texts):
     chat = {"system": "S: {instruction}\n", "user": "U: {instruction}\n", "assistant_header": "A:"}
     router = CausalLLMRouter(checkpoint_path=untrained_causal_checkpoint, device="cpu", prompt_format=chat, exact=False)
     assert checked_scores(router, texts).shape == (len(texts),)
-    assert ChatFormat.from_option(chat) == router._prompt.chat
+    assert ChatFormat.from_option(chat) == router._encoder.prompt.chat
 
 
 def test_common_prefix():

@@ -1,0 +1,78 @@
+"""How a transformer is fine-tuned: what ``bert`` and ``causal_llm`` have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from routellm_core.errors import ConfigError
+
+__all__ = ["PRECISIONS", "FinetuningOptions", "FinetuningProgress"]
+
+PRECISIONS: Final = ("auto", "float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuningOptions:
+    """How to train.
+
+    Attributes:
+        from_scratch: take the configuration and the tokenizer of the base, not its weights.
+        epochs: at most so many passes over the rows.
+        patience: stop after so many epochs in a row without a better held-out loss.
+        learning_rate: the highest, reached after a tenth of the steps; it then falls to zero.
+        token_budget: tokens of a batch, padding included.
+        accumulation: batches of one step of the optimizer; many small batches take less memory than a large one.
+        max_tokens: prompts are cut after so many; None takes what the model does, at most 512 for ``bert`` and 1,024,
+            messages included, for ``causal_llm``.
+        precision: numbers to compute in, ``"float32"``, ``"bfloat16"`` or ``"float16"``; weights are kept in float32.
+            ``"auto"`` is bfloat16 on a GPU that computes in it, float16 on older CUDA devices, else float32.
+        class_balance: give every label the same weight in all. Scores are then no longer probabilities: a rare
+            outcome looks as likely as a common one. For data in which one label drowns the others.
+        save_steps: steps after which the state is saved, beside the end of each epoch; 0 saves at the ends only.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` …
+    """
+
+    from_scratch: bool = False
+    epochs: int = 3
+    patience: int = 2
+    learning_rate: float = 1e-5
+    token_budget: int = 4096
+    accumulation: int = 1
+    max_tokens: int | None = None
+    precision: str = "auto"
+    class_balance: bool = False
+    save_steps: int = 500
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "patience", "token_budget", "accumulation"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.save_steps < 0:
+            raise ConfigError(f"save_steps is {self.save_steps}; it must be 0 or more")
+        if not 0.0 < self.learning_rate < float("inf"):
+            raise ConfigError(f"the learning rate is {self.learning_rate}; it must be above 0")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
+
+
+@dataclass(frozen=True)
+class FinetuningProgress:
+    """How far a training is.
+
+    Attributes:
+        step: steps of the optimizer that are done, over all epochs.
+        steps: steps of all epochs; fewer are made where the held-out loss stops falling.
+        epoch: the epoch, from 1.
+        epochs: at most so many.
+        loss: of the last step's rows; None right after an interrupted training was taken up again.
+        held_out_loss: at the end of an epoch, else None.
+    """
+
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+    loss: float | None = None
+    held_out_loss: float | None = None

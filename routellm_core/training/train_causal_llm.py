@@ -1,0 +1,185 @@
+"""Train ``causal_llm``: a causal language model that writes one of five scores after RouteLLM's messages.
+
+What is made small, for each row: the cross-entropy, over the whole vocabulary, of the score token; and that of the few
+tokens of the assistant header before it, which are the same for every row. Both, because RouteLLM decodes greedily: the
+header and a score must be what the model writes, and not only the likeliest of five tokens. Training stops by the
+cross-entropy over the five score tokens alone, which is the softmax that the router takes after the header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from routellm_core._files import resolve_checkpoint
+from routellm_core.errors import ConfigError
+from routellm_core.routers._causal_encoding import SCORE_TOKENS, ClassifierEncoder
+from routellm_core.routers._causal_model import last_logits
+from routellm_core.routers._causal_prompt import DEFAULT_MESSAGES, LLAMA_3, ClassifierPrompt
+from routellm_core.routers._torch import resolve_device, torch
+from routellm_core.routers.causal_llm import CausalLLMRouter
+from routellm_core.training.base_models import load_base
+from routellm_core.training.finetuning import Encoded, seeded
+from routellm_core.training.finetuning_options import FinetuningOptions, FinetuningProgress
+from routellm_core.training.outcome import HeldOut, Provenance, TrainedRouter
+from routellm_core.training.rows import PairRows, TrainingRows
+from routellm_core.training.transformer_training import SplitRows, TransformerTraining
+
+__all__ = ["CausalLLMOptions", "score_labels", "train_causal_llm"]
+
+_MAX_TOKENS: Final = 1024
+_SCORES: Final = ("outcome", "quality")
+Ints = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalLLMOptions(FinetuningOptions):
+    """How to train.
+
+    Attributes:
+        scores: how a row becomes a score, ``"outcome"`` or ``"quality"``; see :func:`score_labels`.
+        messages: a folder with ``system_ft_v5.txt`` and ``classifier_ft_v5.txt``; None takes the base's, or this
+            package's own where it has none.
+    """
+
+    scores: str = "outcome"
+    messages: Path | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scores not in _SCORES:
+            raise ConfigError(f"scores {self.scores!r} is not one of {', '.join(_SCORES)}")
+
+
+def train_causal_llm(
+    rows: TrainingRows,
+    *,
+    output: str | Path,
+    strong_model: str,
+    weak_model: str,
+    base: str | Path,
+    options: CausalLLMOptions | None = None,
+    test: TrainingRows | None = None,
+    seed: int = 0,
+    provenance: Provenance | None = None,
+    compare: Callable[[HeldOut], Mapping[str, Any]] | None = None,
+    on_progress: Callable[[FinetuningProgress], None] | None = None,
+    restart: bool = False,
+) -> TrainedRouter:
+    """Fine-tune every weight (or train from scratch) and write a folder that ``causal_llm`` loads.
+
+    Score tokens and the chat format's markers are added where the base lacks them. A training that was interrupted goes
+    on where its state in ``output`` was saved; see ``Finetuning``.
+
+    Args:
+        rows: labelled rows; those about the pair are used.
+        output: the folder.
+        strong_model: name of the strong model in the rows.
+        weak_model: name of the weak model.
+        base: folder or Hub id of a causal language model with a tokenizer.
+        options: how to train.
+        test: rows to measure on; None holds out a tenth.
+        seed: of the split, the order of batches, new weights and dropout.
+        provenance: what the card says of the data.
+        compare: measures the held-out scores for the card.
+        on_progress: called after each step and each epoch.
+        restart: discard the state of an interrupted training.
+
+    Raises:
+        ConfigError: too few rows, labels all alike, a prompt in both splits, or an interrupted training with other rows
+            or options in the folder.
+        CheckpointError: the base is missing, unsafe, quantised or no causal language model.
+        MissingExtraError: PyTorch or transformers is not installed.
+    """
+    chosen = CausalLLMOptions() if options is None else options
+    split = SplitRows.of(rows, test, strong_model=strong_model, weak_model=weak_model, seed=seed)
+    training = TransformerTraining(
+        router="causal_llm",
+        models=(strong_model, weak_model),
+        rows=split,
+        labels=score_labels(split.pairs, chosen.scores) - 1,
+        options=chosen,
+        output=Path(output),
+        start=Path(base).name,
+        opening=(
+            f"A causal language model that says from 1 to 5 how well {weak_model} (weak) will answer beside "
+            f"{strong_model} (strong). The score is 1 − P(4 or 5)."
+        ),
+        seed=seed,
+        reading={"exact": False},  # what was trained, and stopped by, is the score after the header
+        start_learner=lambda: _Grader(resolve_checkpoint(base), chosen, seed),
+        load_router=lambda folder: CausalLLMRouter(checkpoint_path=folder, device=chosen.device),
+    )
+    return training.run(provenance=provenance, compare=compare, on_progress=on_progress, restart=restart)
+
+
+def score_labels(rows: PairRows, scores: str = "outcome") -> Ints:
+    """Return the score that a row teaches, shape (n,), from 1 to 5; 4 and 5 say that the weak model is good enough.
+
+    - ``"outcome"``: 5 where the weak model is better, 4 for a tie. Where the strong model is better, 3, 2 or 1: its
+      lead is up to a third, up to two thirds, or more of the range of all qualities in the rows. With 0/1 labels and
+      with preferences, whose wins are all of one size, every loss is a 1. So 1 − P(score ≥ 4) is P(strong strictly
+      wins).
+    - ``"quality"``: the weak answer's own quality, from 1 for the lowest of all qualities in the rows to 5 for the
+      highest, rounded half up; grades from 1 to 5 are themselves. So 1 − P(score ≥ 4) is how likely the weak answer is
+      below five eighths of the range, whatever the strong model would answer.
+    """
+    lowest = min(rows.strong.min(), rows.weak.min())
+    extent = max(rows.strong.max(), rows.weak.max()) - lowest
+    if scores == "quality":
+        return np.asarray(1 + np.floor(4.0 * (rows.weak - lowest) / extent + 0.5), dtype=np.intp)
+    # Rounded, so that a lead of exactly a third is not pushed over by the last bit.
+    thirds = np.ceil(np.round(3.0 * rows.gain / extent, 9))
+    return np.asarray(np.where(rows.gain > 0.0, 4 - thirds, np.where(rows.gain < 0.0, 5, 4)), dtype=np.intp)
+
+
+class _Grader:
+    """A causal language model with the classifier's messages."""
+
+    def __init__(self, source: Path, options: CausalLLMOptions, seed: int) -> None:
+        device = resolve_device(options.device)
+        messages = options.messages or (source if ClassifierPrompt.is_in(source) else None)
+        prompt = DEFAULT_MESSAGES if messages is None else ClassifierPrompt.load(Path(messages), LLAMA_3)
+        with seeded(seed):
+            self._base = load_base("AutoModelForCausalLM", source, from_scratch=options.from_scratch)
+            self._encoder = ClassifierEncoder(self._base.tokenizer, prompt, SCORE_TOKENS, add_markers=True)
+            model, size = self._base.model, len(self._base.tokenizer)
+            # Many models have more embeddings than tokens; those that are left over serve as well.
+            if model.get_input_embeddings().weight.shape[0] < size:
+                # Drawn as the model's first ones were. The mean of the others, transformers' default, may be nearly
+                # zero, which a normalisation blows up: its gradient drowns all others when gradients are clipped.
+                model.resize_token_embeddings(size, mean_resizing=False)
+        limit = getattr(model.config, "max_position_embeddings", None) or self._base.tokenizer.model_max_length
+        wanted = min(int(limit), _MAX_TOKENS) if options.max_tokens is None else options.max_tokens
+        self.max_tokens = self._encoder.limit_to(int(limit), wanted)
+        self.base = self._base.digest
+        self.model: Any = model.to(device)
+
+    def encode(self, prompts: Sequence[str]) -> list[Encoded]:
+        header = self._encoder.header
+        return [{"input_ids": [*tokens, *header]} for tokens in self._encoder.encode(prompts)]
+
+    def label_logits(self, batch: Sequence[Encoded]) -> Any:
+        return self._logits(batch, 1)[:, -1, self._encoder.score_ids]
+
+    def losses(self, batch: Sequence[Encoded], labels: Any) -> Any:
+        header = torch.tensor(self._encoder.header, device=labels.device)
+        scores = torch.tensor(self._encoder.score_ids, device=labels.device)[labels]
+        logits = self._logits(batch, len(header) + 1)
+        wanted = torch.cat([header.expand(len(batch), -1), scores[:, None]], dim=1)
+        each = torch.nn.functional.cross_entropy(logits.transpose(1, 2), wanted, reduction="none")
+        return each[:, -1] + each[:, :-1].mean(dim=1)
+
+    def save(self, folder: Path) -> None:
+        self._base.save(folder)
+        self._encoder.prompt.save(folder)
+
+    def _logits(self, batch: Sequence[Encoded], count: int) -> Any:
+        """Logits at the last ``count`` positions, each of which predicts what comes after it."""
+        sequences = [row["input_ids"] for row in batch]
+        return last_logits(self.model, sequences, count=count, pad_id=self._encoder.pad_id, use_cache=False)
