@@ -16,10 +16,12 @@ __all__ = ["Config", "RouterName", "StrongModel", "Threshold", "WeakModel", "con
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file; see config.example.yaml.", envvar="ROUTELLM_CONFIG")
 ]
-RouterName = Annotated[str | None, typer.Option("--router", "-r", help="Router to score with.  [default: mf]")]
+RouterName = Annotated[str | None, typer.Option("--router", "-r", help="Router to score with.", show_default="mf")]
 Threshold = Annotated[
     str | None,
-    typer.Option("--threshold", "-t", help="A score that reaches it goes strong; or a share: 50%.  [default: 0.116]"),
+    typer.Option(
+        "--threshold", "-t", help="A score that reaches it goes strong; or a share: 50%.", show_default="0.116"
+    ),
 ]
 StrongModel = Annotated[str | None, typer.Option("--strong-model", help="The strong model, by litellm's name.")]
 WeakModel = Annotated[str | None, typer.Option("--weak-model", help="The weak model, by litellm's name.")]

@@ -34,7 +34,7 @@ def calibrate(
     output_tokens: Annotated[float, typer.Option(min=0, help="Tokens per answer, where rows do not say.")] = 300,
     evaluation_size: Annotated[
         float | None,
-        typer.Option(help="Further prompts that intervals speak of; inf for the long run.  [default: as many]"),
+        typer.Option(help="Further prompts that intervals speak of; inf for the long run.", show_default="as many"),
     ] = None,
     level: Annotated[float, typer.Option(help="Probability that an interval covers.")] = 0.99,
     curve: Annotated[bool, typer.Option(help="Print the share curve.")] = True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,9 +29,9 @@ def serve(
     api_key: Annotated[str | None, typer.Option(help="Key for both models; better in the environment.")] = None,
     config: Config = None,
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on; 0.0.0.0 for every one.  [default: 127.0.0.1]")
+        str | None, typer.Option(help="Address to listen on; 0.0.0.0 for every one.", show_default="127.0.0.1")
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.  [default: 6060]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.", show_default="6060")] = None,
     workers: Annotated[int, typer.Option(help="Processes.")] = 1,
     api_keys_file: Annotated[
         Path | None, typer.Option(help="Keys of clients, one per line; see also ROUTELLM_SERVER_API_KEYS.")
@@ -41,14 +40,12 @@ def serve(
 ) -> None:
     """Serve the OpenAI API; each request is routed. A chat page is at the root.
 
-    Model names: router-[name]-[threshold], such as router-mf-0.116 or router-mf-50%; auto; or one of the two models.
+    Model names: router-NAME-THRESHOLD, such as router-mf-0.116 or router-mf-50%; auto; or one of the two models.
     """
     for package in _PACKAGES:
         import_extra(package, extra="serve", purpose="routellm serve")
     from routellm_core.server.run import AppFactory, run_server
 
-    if verbose:
-        logging.basicConfig(level=logging.INFO)
     read_settings = partial(
         configuration,
         config,
@@ -60,13 +57,11 @@ def serve(
         api_key=api_key,
         server={"host": host, "port": port, "api_keys_file": api_keys_file},
     )
-    factory = AppFactory(read_settings, tuple(routers) if routers else None)
+    factory = AppFactory(read_settings, tuple(routers) if routers else None, verbose)
     settings = read_settings()
     settings.server.client_keys()  # a faulty file is told of before anything starts
     names = ", ".join(routers or [settings.router])
-    run_server(
-        factory, settings.server, workers=max(1, workers), verbose=verbose, started=partial(_announce, settings, names)
-    )
+    run_server(factory, settings.server, workers=max(1, workers), started=partial(_announce, settings, names))
 
 
 def _announce(settings: Any, names: str, url: str) -> None:
