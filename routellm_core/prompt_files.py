@@ -15,12 +15,12 @@ from routellm_core.errors import ConfigError, UnsupportedPromptError
 from routellm_core.prompts import validate_messages
 from routellm_core.types import ChatMessage
 
-__all__ = ["Conversation", "PromptRecord", "read_conversations", "read_records"]
+__all__ = ["Conversation", "PromptRecord", "read_conversations", "read_records", "user_turns"]
 
 Conversation: TypeAlias = str | Sequence[ChatMessage]
 _Row: TypeAlias = tuple[str, Any]
 """Where a row is, for errors, and the row: a mapping of columns, or the prompt itself."""
-_DEFAULT_COLUMNS = ("prompt", "text", "question", "messages")
+_DEFAULT_COLUMNS = ("prompt", "text", "question", "messages", "turns", "conversation_a")
 _PARQUET_ROWS = 1024
 
 
@@ -44,10 +44,11 @@ def read_conversations(path: Path | None, *, column: str | None = None) -> Itera
 
     Args:
         path: ``.txt`` (or any other ending): one prompt a line, blank lines passed over; ``.jsonl``: a string, a list
-            of messages, or an object with the prompt in ``column``, one a line; ``.csv``: a header and the prompt in
-            ``column``; ``.parquet``: the prompt in ``column``. None reads lines from standard input, as JSON Lines
-            where the first one is JSON.
-        column: the name of the prompt's column; by default the first of prompt, text, question, messages.
+            of messages or of the user's turns, or an object with the prompt in ``column``, one a line; ``.csv``: a
+            header and the prompt in ``column``; ``.parquet``: the prompt in ``column``. None reads lines from standard
+            input, as JSON Lines where the first one is JSON.
+        column: the name of the prompt's column; by default the first of prompt, text, question, messages, turns,
+            conversation_a.
 
     Yields:
         a prompt, or a list of chat messages.
@@ -180,6 +181,13 @@ def _conversation(value: Any, place: str) -> Conversation:
     if isinstance(value, str):
         return value
     try:
-        return validate_messages(value)
+        return user_turns(value) or validate_messages(value)
     except UnsupportedPromptError as error:
         raise UnsupportedPromptError(f"{place}: {error}") from error
+
+
+def user_turns(value: Any) -> Sequence[ChatMessage] | None:
+    """Return the messages of a list of the user's turns (as MT-Bench and LMSYS's data sets have them), else None."""
+    if not isinstance(value, list) or not value or not all(turn is None or isinstance(turn, str) for turn in value):
+        return None
+    return [{"role": "user", "content": turn or ""} for turn in value]  # LMSYS's withheld turns are null

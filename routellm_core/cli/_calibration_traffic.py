@@ -20,15 +20,14 @@ from routellm_core.evals.score_cache import ScoreCache
 from routellm_core.pricing import Price, estimate_tokens
 from routellm_core.prompt_files import Conversation, PromptRecord, read_records
 from routellm_core.prompts import message_text, routing_prompt
+from routellm_core.routers._dataset_files import row_files
 from routellm_core.routers.base import Router, checked_scores
 from routellm_core.types import FloatArray
 
-__all__ = ["HUB_PREFIX", "PromptSource", "TokenPrices", "Traffic", "score_traffic"]
+__all__ = ["PromptSource", "TokenPrices", "Traffic", "score_traffic"]
 
-HUB_PREFIX = "hf:"
 _CHUNK = 8192
 """Prompts held at a time; routers that batch by length see at least this many together."""
-_HUB_SUFFIXES = (".parquet", ".csv", ".jsonl")
 _QUALITY = {"strong": ("strong", "strong_quality"), "weak": ("weak", "weak_quality")}
 _TOKENS = ("input_tokens", "output_tokens", "strong_output_tokens", "weak_output_tokens")
 _COLUMNS = (*_QUALITY["strong"], *_QUALITY["weak"], *_TOKENS)
@@ -52,20 +51,13 @@ class PromptSource:
 
     @classmethod
     def open(cls, name: str, *, column: str | None = None, first_turn: bool = False) -> PromptSource:
-        """Find the files of ``name``: a path, or ``hf:owner/name`` for the train split of a data set on the Hub.
+        """Find the files of ``name``: a path, or ``hf:owner/name[:split]`` for a data set on the Hub.
 
         Raises:
             ConfigError: there are none, or they are in a format that is not read row by row.
             MissingExtraError: a Hub data set without the extra ``[hub]``.
         """
-        if not name.startswith(HUB_PREFIX):
-            return cls((Path(name).expanduser(),), name, column, first_turn)
-        from routellm_core.routers._dataset_files import resolve_dataset
-
-        files = resolve_dataset(name.removeprefix(HUB_PREFIX))
-        if files[0].suffix not in _HUB_SUFFIXES:
-            raise ConfigError(f"data set {name!r} is in {files[0].suffix}; readable are {', '.join(_HUB_SUFFIXES)}")
-        return cls(tuple(files), name, column, first_turn)
+        return cls(row_files(name), name, column, first_turn)
 
     def records(self) -> Iterator[PromptRecord]:
         """Yield the rows."""

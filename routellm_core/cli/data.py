@@ -1,22 +1,36 @@
-"""``routellm data``: fetch and check the benchmark files, find contaminated prompts."""
+"""``routellm data``: fetch and check the benchmark files, find contaminated prompts, label your own prompts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from routellm_core._options import validated
+from routellm_core.backends.base import ModelSettings
 from routellm_core.cli._console import errors, output
+from routellm_core.cli._options import Config, StrongModel, WeakModel, configuration
+from routellm_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from routellm_core.training.label_prompts import CallEstimate, LabelPrompt
+    from routellm_core.training.labelling import LabelOutcome, LabelRun
 
 __all__ = ["data_app"]
 
-data_app = typer.Typer(no_args_is_help=True, help="Fetch the benchmark files; check training prompts against them.")
+data_app = typer.Typer(
+    no_args_is_help=True,
+    help="Fetch the benchmark files; check training prompts against them; label your own prompts.",
+)
 
 
 @data_app.command()
 def download(
-    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Where to.  [default: user data folder]")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="Where to.", show_default="user data folder")
+    ] = None,
     base_url: Annotated[str | None, typer.Option(help="A mirror of the repository's root.")] = None,
 ) -> None:
     """Fetch RouteLLM's benchmark files at a pinned commit, verify them, and continue where a run stopped."""
@@ -93,3 +107,143 @@ def contamination(
     output.print(
         f"{found} evaluation prompts are contaminated ({kinds or 'none'}); list in {output_file}", soft_wrap=True
     )
+
+
+@data_app.command()
+def label(
+    prompts: Annotated[
+        str,
+        typer.Option(
+            "--prompts", "-p", help="Your prompts: .jsonl .csv .parquet .txt, hf:owner/data-set[:split], or - (stdin)."
+        ),
+    ],
+    output_file: Annotated[Path, typer.Option("--output", "-o", help="Labelled rows, as JSON lines; a rerun adds.")],
+    judge_model: Annotated[str, typer.Option("--judge-model", help="Compares the answers; by litellm's name.")],
+    judge_api_base: Annotated[str | None, typer.Option(help="The judge's base URL.")] = None,
+    judge_api_key: Annotated[
+        str | None, typer.Option(help="The judge's key.", envvar="ROUTELLM_JUDGE_API_KEY", show_envvar=True)
+    ] = None,
+    strong_model: StrongModel = None,
+    weak_model: WeakModel = None,
+    api_base: Annotated[str | None, typer.Option(help="Base URL of the strong and the weak model.")] = None,
+    config: Config = None,
+    column: Annotated[str | None, typer.Option(help="The prompt's column.")] = None,
+    reference_column: Annotated[str | None, typer.Option(help="Column of right answers, shown to the judge.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of an answer.")] = None,
+    omit_temperature: Annotated[
+        bool, typer.Option("--omit-temperature", help="For judges with a fixed one; else 0.")
+    ] = False,
+    concurrency: Annotated[int, typer.Option(min=1, help="Calls at a time.")] = 8,
+    attempts: Annotated[int, typer.Option(min=1, help="Tries per call.")] = 5,
+    max_cost: Annotated[float | None, typer.Option(min=0, help="Dollars, at most.")] = None,
+    strong_price: Annotated[str | None, typer.Option(help="Dollars per million input,output tokens: 10,30.")] = None,
+    weak_price: Annotated[str | None, typer.Option(help="The same for the weak model.")] = None,
+    judge_price: Annotated[str | None, typer.Option(help="The same for the judge.")] = None,
+    answer_tokens: Annotated[float, typer.Option(min=1, help="Tokens per answer, for the estimate.")] = 300,
+    judge_tokens: Annotated[float, typer.Option(min=1, help="Tokens per judgement, for the estimate.")] = 200,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Start without asking.")] = False,
+) -> None:
+    """Ask both models and a judge about your own prompts; the rows are what `routellm train` takes.
+
+    The cost is shown before it starts. Run it again to continue where it stopped, and to try again what failed.
+    """
+    from routellm_core.backends.litellm import LiteLLMBackend
+    from routellm_core.cli._labelling_report import print_estimate, print_outcome, print_unfinished
+    from routellm_core.training.label_calls import LabelLimits
+    from routellm_core.training.label_prompts import (
+        LabelModels,
+        LabelParameters,
+        estimate_calls,
+        read_label_prompts,
+    )
+    from routellm_core.training.labelling import LabelRun
+
+    settings = configuration(config, strong_model=strong_model, weak_model=weak_model, api_base=api_base).models
+    models = LabelModels(
+        strong=_priced(settings.strong, strong_price),
+        weak=_priced(settings.weak, weak_price),
+        judge=_priced(_judge(judge_model, judge_api_base, judge_api_key), judge_price),
+    )
+    found = read_label_prompts(prompts, column=column, reference_column=reference_column, limit=limit)
+    for count, what in ((found.repeated, "repeat another row"), (found.without_text, "have no user text")):
+        if count:
+            errors.print(f"note: {count:,} rows {what} and are passed over", soft_wrap=True)
+    run = LabelRun(
+        models,
+        LiteLLMBackend(),
+        output_file,
+        LabelParameters(
+            answers={} if max_tokens is None else {"max_tokens": max_tokens},
+            judge={} if omit_temperature else {"temperature": 0.0},
+        ),
+        LabelLimits(concurrency=concurrency, attempts=attempts, max_cost=max_cost),
+    )
+    if missing := run.missing(found.prompts):
+        usual = answer_tokens if max_tokens is None else min(answer_tokens, max_tokens)
+        estimates = estimate_calls(missing, models, answer_tokens=usual, judge_tokens=judge_tokens)
+        errors.print(f"{len(missing):,} of {len(found.prompts):,} prompts have no label yet", soft_wrap=True)
+        print_estimate(estimates, models, errors)
+        _check_budget(estimates, max_cost)
+        _confirm(yes, prompts)
+    outcome = _run_labelling(run, found.prompts, output_file)
+    print_outcome(outcome, models, output_file, output)
+    print_unfinished(outcome, errors)
+    if not outcome.is_complete:
+        raise typer.Exit(1)
+
+
+def _judge(model: str, api_base: str | None, api_key: str | None) -> ModelSettings:
+    return validated(ModelSettings, {"model": model, "api_base": api_base, "api_key": api_key}, subject="judge")
+
+
+def _priced(model: ModelSettings, price: str | None) -> ModelSettings:
+    from routellm_core.evals.costs import parse_price
+
+    if price is None:
+        return model
+    dollars = parse_price(price).price
+    return model.model_copy(
+        update={
+            "input_cost_per_token": dollars.input_cost_per_token,
+            "output_cost_per_token": dollars.output_cost_per_token,
+        }
+    )
+
+
+def _check_budget(estimates: Sequence[CallEstimate], max_cost: float | None) -> None:
+    from routellm_core.cli._labelling_report import estimated_dollars
+
+    if max_cost is None:
+        return
+    total = estimated_dollars(estimates)
+    if total is None:
+        raise ConfigError("--max-cost cannot be kept while a price is not known; give the price, or leave it out")
+    if total > max_cost:
+        raise ConfigError(
+            f"labelling is estimated at ${total:.4f}, more than --max-cost {max_cost:g}; raise it, or label fewer "
+            "prompts with --limit"
+        )
+
+
+def _confirm(yes: bool, prompts: str) -> None:
+    if yes:
+        return
+    if prompts == "-":
+        raise ConfigError("prompts from standard input leave no way to ask; add --yes to start")
+    typer.confirm("Start?", abort=True, err=True)
+
+
+def _run_labelling(run: LabelRun, prompts: Sequence[LabelPrompt], file: Path) -> LabelOutcome:
+    import asyncio
+
+    from rich.progress import Progress
+
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("labelling", total=len(prompts))
+        try:
+            return asyncio.run(run.label(prompts, on_progress=lambda done, _: progress.update(task, completed=done)))
+        except KeyboardInterrupt:
+            progress.stop()
+            errors.print(f"stopped; what is finished is in {file}. Run the command again to go on.", soft_wrap=True)
+            raise typer.Exit(130) from None

@@ -30,12 +30,14 @@ class BattleBlock:
         model_a: shape (n,), int32, indices into the index's models.
         model_b: likewise.
         outcome: shape (n,), int8.
+        weights: shape (n,), float32, positive; None where all battles count alike.
     """
 
     embeddings: StoredEmbeddings
     model_a: npt.NDArray[np.int32]
     model_b: npt.NDArray[np.int32]
     outcome: npt.NDArray[np.int8]
+    weights: npt.NDArray[np.float32] | None = None
 
 
 class BattleIndex:
@@ -191,14 +193,20 @@ def _cells(battles: BattleBlock | BattleTable, number_of: npt.NDArray[np.int64],
 def _rated_tiers(
     models: Sequence[str], parts: Sequence[BattleBlock | BattleTable], num_tiers: int, count_self_battles: bool
 ) -> dict[str, int]:
+    is_weighted = any(part.weights is not None for part in parts)
     ratings = elo_ratings(
         models,
         np.concatenate([part.model_a for part in parts]),
         np.concatenate([part.model_b for part in parts]),
         np.concatenate([part.outcome for part in parts]),
+        weights=np.concatenate([_weights(part) for part in parts]) if is_weighted else None,
         count_self_battles=count_self_battles,
     )
     return compute_tiers(ratings, num_tiers)
+
+
+def _weights(battles: BattleBlock | BattleTable) -> npt.NDArray[np.float32]:
+    return np.ones(len(battles.outcome), dtype=np.float32) if battles.weights is None else battles.weights
 
 
 def _make_block(
@@ -228,4 +236,5 @@ def _make_block(
             f"there are {rows} battles but {done} embeddings; the embeddings must belong to the preprocessed battles, "
             "one row each, in order"
         )
-    return BattleBlock(writer.finish(), table.model_a[order], table.model_b[order], table.outcome[order])
+    weights = None if table.weights is None else table.weights[order]
+    return BattleBlock(writer.finish(), table.model_a[order], table.model_b[order], table.outcome[order], weights)

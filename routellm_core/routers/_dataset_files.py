@@ -1,4 +1,4 @@
-"""Reading columns of data sets: local files or the Hugging Face Hub; parquet, csv, json, jsonl and npz."""
+"""Finding and reading data sets: local files or the Hugging Face Hub; parquet, csv, json, jsonl and npz."""
 
 from __future__ import annotations
 
@@ -14,23 +14,54 @@ import numpy.typing as npt
 from routellm_core._optional import import_extra
 from routellm_core.errors import ConfigError
 
-__all__ = ["as_matrix", "column_batches", "resolve_dataset"]
+__all__ = ["HUB_PREFIX", "as_matrix", "column_batches", "resolve_dataset", "row_files"]
+
+HUB_PREFIX = "hf:"
+"""Before a data set's id where a path could stand as well."""
 
 _SUFFIXES = (".parquet", ".csv", ".jsonl", ".json", ".npz")
 """Readable formats; of a folder that holds several, the first kind in this order is read."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+_ROW_SUFFIXES = (".parquet", ".csv", ".jsonl")
 _OTHER_SPLITS = re.compile(r"(^|[^a-z])(test|validation|valid|dev|eval)([^a-z]|$)", re.IGNORECASE)
 _NOT_DATA = {"dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "config.json"}
 _BATCH_ROWS = 1024
 
 
-def resolve_dataset(source: str | Path) -> list[Path]:
-    """Return the files of a data set's train split, in order.
+def row_files(source: str | Path) -> tuple[Path, ...]:
+    """Return the files of a source that is read row by row.
+
+    Args:
+        source: a file of any kind that :mod:`routellm_core.prompt_files` reads, a folder of such files,
+            ``hf:owner/name`` for the train split of a data set on the Hub, or ``hf:owner/name:split``.
+
+    Raises:
+        ConfigError: there are none, or they are in a format that is not read row by row.
+        MissingExtraError: a Hub data set without the extra ``[hub]``.
+    """
+    name = str(source)
+    if name.startswith(HUB_PREFIX):
+        dataset, _, split = name.removeprefix(HUB_PREFIX).partition(":")
+        files = resolve_dataset(dataset, split=split or None)
+    else:
+        path = Path(source).expanduser()
+        if not path.is_dir():
+            return (path,)
+        files = resolve_dataset(path)
+    if files[0].suffix not in _ROW_SUFFIXES:
+        raise ConfigError(f"data set {name!r} is in {files[0].suffix}; readable are {', '.join(_ROW_SUFFIXES)}")
+    return tuple(files)
+
+
+def resolve_dataset(source: str | Path, *, split: str | None = None) -> list[Path]:
+    """Return the files of a data set's split, in order.
 
     Args:
         source: a file, a folder, or a Hub data set id ``owner/name`` or ``owner/name@revision``. Only data files are
             fetched, and no code of the data set is run.
+        split: of the files, those with this word in their path; None takes the train split, which is every file that
+            names no other split.
 
     Raises:
         ConfigError: nothing readable is there.
@@ -43,7 +74,7 @@ def resolve_dataset(source: str | Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         path = _fetch(str(source))
-    return _train_files(path, source)
+    return _split_files(path, source, split)
 
 
 def _fetch(source: str) -> Path:
@@ -70,13 +101,19 @@ def _fetch(source: str) -> Path:
         ) from error
 
 
-def _train_files(folder: Path, source: str | Path) -> list[Path]:
+def _split_files(folder: Path, source: str | Path, split: str | None) -> list[Path]:
+    wanted = None if split is None else re.compile(rf"(^|[^a-z]){re.escape(split)}([^a-z]|$)", re.IGNORECASE)
     for suffix in _SUFFIXES:
         found = [file for file in sorted(folder.rglob(f"*{suffix}")) if file.name not in _NOT_DATA]
-        train = [file for file in found if not _OTHER_SPLITS.search(file.relative_to(folder).as_posix())]
-        if train:
-            return train
-    raise ConfigError(f"data set {str(source)!r} holds no {', '.join(_SUFFIXES)} file of a train split")
+        named = {file: file.relative_to(folder).as_posix() for file in found}
+        of_split = [
+            file for file in found if (wanted.search(named[file]) if wanted else not _OTHER_SPLITS.search(named[file]))
+        ]
+        if of_split:
+            return of_split
+    raise ConfigError(
+        f"data set {str(source)!r} holds no {', '.join(_SUFFIXES)} file of the split {split or 'train'!r}"
+    )
 
 
 def column_batches(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:

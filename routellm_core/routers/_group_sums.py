@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,16 @@ import numpy.typing as npt
 from routellm_core.errors import MissingExtraError
 from routellm_core.routers._similarity import NumpySimilarity, Similarity, StorageType, StoredEmbeddings
 
-__all__ = ["CpuGroupSums", "GroupSums", "default_storage_type", "make_group_sums"]
+__all__ = ["BattleWeights", "CpuGroupSums", "GroupSums", "default_storage_type", "make_group_sums"]
 
 _LOG2_10 = math.log2(10.0)
 _LARGEST_FACTOR = 1e30  # a similarity times this is still a float32
 _SMALL_INDEX_BYTES = 32 << 20
 """Below this, importing PyTorch (1.6 s) is not worth its while: compact rows are widened to float32 once, at most
 128 MB, and NumPy answers within a few milliseconds."""
+
+
+BattleWeights: TypeAlias = Sequence[npt.NDArray[np.float32] | None]
 
 
 class GroupSums(Protocol):
@@ -34,8 +37,8 @@ class GroupSums(Protocol):
         Returns:
             shape (B, G), of the prompts' dtype: the sum over the group's battles of
             10·10^(similarity / largest similarity) (arXiv 2406.18665, section 4.2), divided by the prompt's largest
-            weight. That constant does not change the fit, and keeps the power from overflowing where the largest
-            similarity is near zero or negative.
+            one and times the battle's own weight. The divisor does not change the fit, and keeps the power from
+            overflowing where the largest similarity is near zero or negative.
         """
         ...
 
@@ -47,6 +50,7 @@ class CpuGroupSums:
         blocks: embeddings, each block sorted by group.
         starts: per block the first row of each group, ascending, from 0.
         similarities: per block what computes its cosines.
+        weights: per block the battles' own weights, shape (n,), or None; None for no weights at all.
     """
 
     def __init__(
@@ -54,16 +58,19 @@ class CpuGroupSums:
         blocks: Sequence[StoredEmbeddings],
         starts: Sequence[npt.NDArray[np.intp]],
         similarities: Sequence[Similarity],
+        weights: BattleWeights | None = None,
     ) -> None:
         self._parts = [
-            (similarity, first)
-            for block, first, similarity in zip(blocks, starts, similarities, strict=True)
+            (similarity, first, weight)
+            for block, first, similarity, weight in zip(
+                blocks, starts, similarities, weights or [None] * len(blocks), strict=True
+            )
             if block.rows
         ]
 
     def group_sums(self, prompts: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """See :meth:`GroupSums.group_sums`."""
-        cosines = [similarity.cosines(prompts) for similarity, _ in self._parts]
+        cosines = [similarity.cosines(prompts) for similarity, _, _ in self._parts]
         # Prompt by prompt: one row of similarities stays in the processor's cache through all the steps.
         return np.stack([self._sums_of_prompt([part[row] for part in cosines]) for row in range(len(prompts))])
 
@@ -71,11 +78,13 @@ class CpuGroupSums:
         factor, top = _exponent_scale(
             max(float(part.max()) for part in cosines), min(float(part.min()) for part in cosines)
         )
-        for part in cosines:
+        for part, (_, _, weight) in zip(cosines, self._parts, strict=True):
             part *= part.dtype.type(factor)
             part -= part.dtype.type(top)
             np.exp2(part, out=part)
-        firsts = [first for _, first in self._parts]
+            if weight is not None:
+                part *= weight
+        firsts = [first for _, first, _ in self._parts]
         return np.concatenate([np.add.reduceat(part, first) for part, first in zip(cosines, firsts, strict=True)])
 
 
@@ -112,7 +121,11 @@ def default_storage_type(float32_bytes: int, device: str) -> StorageType:
 
 
 def make_group_sums(
-    blocks: Sequence[StoredEmbeddings], starts: Sequence[npt.NDArray[np.intp]], device: str
+    blocks: Sequence[StoredEmbeddings],
+    starts: Sequence[npt.NDArray[np.intp]],
+    device: str,
+    *,
+    weights: BattleWeights | None = None,
 ) -> tuple[GroupSums, str]:
     """Choose where to compute.
 
@@ -123,6 +136,7 @@ def make_group_sums(
         blocks: embeddings, each block sorted by group.
         starts: per block the first row of each group.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` …
+        weights: per block the battles' own weights, or None where all count alike.
 
     Returns:
         the summing object, and a few words on what it runs on.
@@ -145,16 +159,16 @@ def make_group_sums(
             from routellm_core.routers._similarity_torch import TorchGroupSums
 
             sizes = [np.diff(np.append(first, block.rows)) for first, block in zip(starts, blocks, strict=True)]
-            return TorchGroupSums(blocks, sizes, chosen), f"torch on {chosen}"
+            return TorchGroupSums(blocks, sizes, chosen, weights), f"torch on {chosen}"
     kinds = {block.storage_type for block in blocks}
     if not kinds <= {"float32", "float64"} and not is_small and has_torch:
         from routellm_core.routers._similarity_torch import TorchCpuSimilarity, has_fast_int8
 
         if has_fast_int8():
             compact: list[Similarity] = [TorchCpuSimilarity(block) for block in blocks]
-            return CpuGroupSums(blocks, starts, compact), "torch on cpu"
+            return CpuGroupSums(blocks, starts, compact, weights), "torch on cpu"
     if is_small:
         rows = [block if block.values.dtype == block.prompt_dtype else block.as_float32() for block in blocks]
     else:
         rows = list(blocks)
-    return CpuGroupSums(rows, starts, [NumpySimilarity(block) for block in rows]), "numpy on cpu"
+    return CpuGroupSums(rows, starts, [NumpySimilarity(block) for block in rows], weights), "numpy on cpu"

@@ -72,14 +72,25 @@ class TorchGroupSums:
         blocks: the stored embeddings, in order; rows stay in their storage type, int8 rows are widened tile by tile.
         sizes: per block the rows of each group, in order, shape (G of the block,).
         device: where to compute.
+        weights: per block the battles' own weights, shape (n,), or None; None for no weights at all.
     """
 
-    def __init__(self, blocks: Sequence[StoredEmbeddings], sizes: Sequence[npt.NDArray[Any]], device: Any) -> None:
+    def __init__(
+        self,
+        blocks: Sequence[StoredEmbeddings],
+        sizes: Sequence[npt.NDArray[Any]],
+        device: Any,
+        weights: Sequence[npt.NDArray[np.float32] | None] | None = None,
+    ) -> None:
         self._device = torch.device(device)
         self._values = [torch.from_numpy(block.values).to(self._device) for block in blocks]
         self._steps = [
             None if block.steps is None else torch.from_numpy(block.steps).to(self._device) for block in blocks
         ]
+        self._weights = None
+        if weights is not None and any(weight is not None for weight in weights):
+            known = [np.ones(b.rows, np.float32) if w is None else w for b, w in zip(blocks, weights, strict=True)]
+            self._weights = torch.from_numpy(np.concatenate(known)).to(self._device)
         rows = np.concatenate(sizes)
         self._group_count = len(rows)
         self._groups = torch.from_numpy(np.repeat(np.arange(len(rows), dtype=np.int64), rows)).to(self._device)
@@ -99,6 +110,8 @@ class TorchGroupSums:
             factor = torch.where(largest == 0, 0.0, math.log(10.0) / largest).clamp(-_LARGEST_FACTOR, _LARGEST_FACTOR)
             exponents = cosines * factor
             weights = torch.exp(exponents - exponents.amax(dim=1, keepdim=True))
+            if self._weights is not None:
+                weights *= self._weights
             sums = torch.zeros((len(prompts), self._group_count), dtype=weights.dtype, device=self._device)
             sums.index_add_(1, self._groups, weights)
             return np.asarray(sums.cpu().numpy())

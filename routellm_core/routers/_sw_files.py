@@ -32,7 +32,7 @@ def index_digest(index: BattleIndex) -> str:
     digest.update(json.dumps(facts).encode())
     for block in index.blocks:
         arrays: list[npt.NDArray[Any] | None] = [block.model_a, block.model_b, block.outcome]
-        for array in [*arrays, block.embeddings.values, block.embeddings.steps]:
+        for array in [*arrays, block.embeddings.values, block.embeddings.steps, block.weights]:
             if array is not None:
                 digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     return digest.hexdigest()
@@ -60,6 +60,8 @@ def write_index(
         arrays[f"blocks.{number}.model_a"] = block.model_a.astype(small)
         arrays[f"blocks.{number}.model_b"] = block.model_b.astype(small)
         arrays[f"blocks.{number}.outcome"] = block.outcome
+        if block.weights is not None:
+            arrays[f"blocks.{number}.weights"] = block.weights
     save_file(arrays, folder / ARRAYS_FILE)
     config = {
         "format": _FORMAT,
@@ -152,6 +154,11 @@ def _block(arrays: Mapping[str, npt.NDArray[Any]], number: int, models: int, dim
         if column.shape != (len(values),) or column.min() < 0 or column.max() >= limit:
             raise ValueError(f"{prefix}{name} must hold {len(values)} integers from 0 to {limit - 1}")
         columns[name] = column
+    weights = arrays.get(prefix + "weights")
+    if weights is not None and not (
+        weights.shape == (len(values),) and np.isfinite(weights).all() and (weights > 0.0).all()
+    ):
+        raise ValueError(f"{prefix}weights must hold {len(values)} positive, finite numbers")
     if steps is not None and steps.shape != (len(values),):
         raise ValueError(f"{prefix}steps has shape {steps.shape}, expected ({len(values)},)")
     if steps is not None and not np.isfinite(steps).all():
@@ -161,6 +168,7 @@ def _block(arrays: Mapping[str, npt.NDArray[Any]], number: int, models: int, dim
         columns["model_a"].astype(np.int32),
         columns["model_b"].astype(np.int32),
         columns["outcome"].astype(np.int8),
+        None if weights is None else weights.astype(np.float32),
     )
 
 

@@ -32,7 +32,9 @@ class ScoringState:
         self.index = index
         embeddings = [block.embeddings for block in index.blocks]
         self._sums: GroupSums
-        self._sums, self.runs_on = make_group_sums(embeddings, index.starts, device)
+        self._sums, self.runs_on = make_group_sums(
+            embeddings, index.starts, device, weights=[block.weights for block in index.blocks]
+        )
         self._dtype = np.result_type(*(block.prompt_dtype for block in embeddings))
         self._tiers = (index.tiers[pair[0]], index.tiers[pair[1]])
         self.batch = max(1, min(_MAX_BATCH, tile_bytes // (4 * index.rows)))

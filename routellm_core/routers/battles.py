@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class BattleTable:
         model_a, model_b: shape (n,), int32 indices into ``models``.
         outcome: shape (n,), int8: 0 model_a won, 1 model_b won, 2 tie.
         prompts: the n prompts (first turn, stripped), or None where they were not kept.
+        weights: shape (n,), float32, positive: how much a battle counts beside others; None where all count alike.
     """
 
     models: tuple[str, ...]
@@ -46,6 +47,7 @@ class BattleTable:
     model_b: npt.NDArray[np.int32]
     outcome: npt.NDArray[np.int8]
     prompts: tuple[str, ...] | None = None
+    weights: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         count = len(self.outcome)
@@ -53,6 +55,10 @@ class BattleTable:
             raise ConfigError("a battle table names a model twice")
         if not len(self.model_a) == len(self.model_b) == count or len(self.prompts or self.outcome) != count:
             raise ConfigError("the columns of a battle table differ in length")
+        if self.weights is not None and not (
+            self.weights.shape == (count,) and np.isfinite(self.weights).all() and (self.weights > 0.0).all()
+        ):
+            raise ConfigError(f"battle table: weights must be {count} positive, finite numbers")
         for name, column, limit in (
             ("model_a", self.model_a, len(self.models)),
             ("model_b", self.model_b, len(self.models)),
@@ -71,6 +77,7 @@ class BattleTable:
         model_b: Sequence[str],
         winner: Sequence[str],
         prompts: Sequence[str] | None = None,
+        weights: npt.ArrayLike | None = None,
     ) -> BattleTable:
         """Build a table from names.
 
@@ -79,9 +86,10 @@ class BattleTable:
             model_b: n model names.
             winner: n of ``model_a``, ``model_b``, ``tie``, ``tie (bothbad)``.
             prompts: n prompts, or None.
+            weights: n positive numbers, or None.
 
         Raises:
-            ConfigError: another winner, or columns of different lengths.
+            ConfigError: another winner, a weight that is not positive, or columns of different lengths.
         """
         if unknown := sorted(set(winner) - _WINNERS.keys()):
             raise ConfigError(f"battle winner {unknown[0]!r} is not one of {', '.join(map(repr, _WINNERS))}")
@@ -92,6 +100,7 @@ class BattleTable:
             model_b=np.array([number[name] for name in model_b], dtype=np.int32),
             outcome=np.array([_WINNERS[name] for name in winner], dtype=np.int8),
             prompts=None if prompts is None else tuple(prompts),
+            weights=None if weights is None else np.asarray(weights, dtype=np.float32),
         )
 
     def renumbered(self, models: Sequence[str]) -> BattleTable:
@@ -99,8 +108,20 @@ class BattleTable:
         place = {name: index for index, name in enumerate(models)}
         lookup = np.array([place[name] for name in self.models], dtype=np.int32)
         if not len(lookup):
-            return BattleTable(tuple(models), self.model_a, self.model_b, self.outcome, self.prompts)
-        return BattleTable(tuple(models), lookup[self.model_a], lookup[self.model_b], self.outcome, self.prompts)
+            return replace(self, models=tuple(models))
+        return replace(self, models=tuple(models), model_a=lookup[self.model_a], model_b=lookup[self.model_b])
+
+    def selected(self, kept: npt.NDArray[np.bool_]) -> BattleTable:
+        """Return the battles where ``kept``, shape (n,), is True."""
+        prompts = self.prompts
+        return BattleTable(
+            self.models,
+            self.model_a[kept],
+            self.model_b[kept],
+            self.outcome[kept],
+            None if prompts is None else tuple(prompts[row] for row in np.flatnonzero(kept)),
+            None if self.weights is None else self.weights[kept],
+        )
 
 
 def first_turn(prompt: Any, *, row: int = 0) -> str:
@@ -191,18 +212,24 @@ def load_battles(sources: Sequence[str | Path]) -> BattleTable:
 
 
 def join_battles(tables: Sequence[BattleTable]) -> BattleTable:
-    """Return all battles in one table; prompts are kept where every table has them."""
+    """Return all battles in one table; prompts are kept where every table has them, missing weights are 1."""
     models = tuple(dict.fromkeys(name for table in tables for name in table.models))
     parts = [table.renumbered(models) for table in tables]
     prompts = None
     if all(part.prompts is not None for part in parts):
         prompts = tuple(prompt for part in parts for prompt in part.prompts or ())
+    weights = None
+    if any(part.weights is not None for part in parts):
+        weights = np.concatenate(
+            [np.ones(len(part), np.float32) if part.weights is None else part.weights for part in parts]
+        )
     return BattleTable(
         models,
         np.concatenate([part.model_a for part in parts]) if parts else np.empty(0, np.int32),
         np.concatenate([part.model_b for part in parts]) if parts else np.empty(0, np.int32),
         np.concatenate([part.outcome for part in parts]) if parts else np.empty(0, np.int8),
         prompts,
+        weights,
     )
 
 

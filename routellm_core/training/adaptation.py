@@ -24,14 +24,27 @@ from routellm_core.embeddings.surface import surface_dimension
 from routellm_core.training.checks import normalised
 from routellm_core.training.rows import PairRows
 
-__all__ = ["Adaptation", "PairFit", "Strength", "adapt", "constant_direction", "folds_by_prompt"]
+__all__ = [
+    "FOLDS",
+    "PENALTIES",
+    "PRIOR_PENALTY",
+    "SURFACE_FACTORS",
+    "Adaptation",
+    "PairFit",
+    "Strength",
+    "adapt",
+    "calibrated_odds",
+    "constant_direction",
+    "folds_by_prompt",
+    "sigmoid",
+]
 
 Floats = npt.NDArray[np.float64]
-_FOLDS: Final = 5
-_PENALTIES: Final = (100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0, 1e7)
-_SURFACE_FACTORS: Final = (1.0, 1 / 3)
+FOLDS: Final = 5
+PENALTIES: Final = (100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0, 1e7)
+SURFACE_FACTORS: Final = (1.0, 1 / 3)
 """Penalty of a surface feature relative to a semantic component."""
-_PRIOR_PENALTY: Final = 10.0
+PRIOR_PENALTY: Final = 10.0
 """Rows' worth of belief that the prior direction says nothing: next to none, but it keeps the solution defined."""
 _NEWTON_STEPS: Final = 50
 
@@ -73,7 +86,7 @@ class PairFit:
 
     def scores(self, embeddings: npt.NDArray[np.floating]) -> Floats:
         """Return P(strong strictly beats weak), shape (n,)."""
-        return _sigmoid(self.slope * self.expected_gain(embeddings) + self.intercept)
+        return sigmoid(self.slope * self.expected_gain(embeddings) + self.intercept)
 
     def vector(self, constant: Floats) -> Floats:
         """Return v with score = σ(v · e), shape (d,); ``constant`` · e is 1, see :func:`constant_direction`."""
@@ -109,14 +122,14 @@ def adapt(
     """
     design = _Design(rows, embeddings, prior, has_surface, folds_by_prompt(rows.prompts, seed=seed))
     scores, gain = np.empty(len(rows)), np.empty(len(rows))
-    for fold in range(_FOLDS):
+    for fold in range(FOLDS):
         inside = design.folds == fold
-        fit = _fit(design, [other for other in range(_FOLDS) if other != fold])
+        fit = _fit(design, [other for other in range(FOLDS) if other != fold])
         scores[inside], gain[inside] = fit.scores(embeddings[inside]), fit.expected_gain(embeddings[inside])
-    return Adaptation(_fit(design, list(range(_FOLDS))), scores, gain)
+    return Adaptation(_fit(design, list(range(FOLDS))), scores, gain)
 
 
-def constant_direction(embeddings: Embeddings) -> Floats:
+def constant_direction(embeddings: npt.NDArray[np.floating]) -> Floats:
     """Return u with u · e = 1, shape (d,): ``mf`` has no bias, so the embedding must supply it.
 
     Our own embedders end in a constant 1. Others have vectors around a common mean; there u · e is 1 as nearly as least
@@ -131,7 +144,7 @@ def constant_direction(embeddings: Embeddings) -> Floats:
     return np.asarray(np.linalg.solve(gram + small * np.eye(len(gram)), values.sum(axis=0)))
 
 
-def folds_by_prompt(prompts: Sequence[str], *, count: int = _FOLDS, seed: int = 0) -> npt.NDArray[np.intp]:
+def folds_by_prompt(prompts: Sequence[str], *, count: int = FOLDS, seed: int = 0) -> npt.NDArray[np.intp]:
     """Return a fold for each prompt, shape (n,); equal prompts share one."""
     number = {key: place for place, key in enumerate(dict.fromkeys(map(normalised, prompts)))}
     assigned = np.random.default_rng(seed).permutation(len(number)) % count
@@ -170,7 +183,7 @@ class _Design:
     def sums(self) -> list[tuple[Floats, Floats]]:
         """(XᵀWX, XᵀWy) of each fold."""
         found = []
-        for fold in range(_FOLDS):
+        for fold in range(FOLDS):
             inside = self.folds == fold
             weighted = self.matrix[inside] * self.rows.weights[inside, None]
             found.append((weighted.T @ self.matrix[inside], weighted.T @ self.rows.gain[inside]))
@@ -181,7 +194,7 @@ class _Design:
         gram, moment = sum(self.sums[fold][0] for fold in folds), sum(self.sums[fold][1] for fold in folds)
         penalty = np.full(self.matrix.shape[1], strength.penalty * self.unit)
         penalty[2 + self.semantic :] *= strength.surface_factor
-        penalty[:2] = 1e-9, _PRIOR_PENALTY
+        penalty[:2] = 1e-9, PRIOR_PENALTY
         return np.asarray(np.linalg.solve(gram + np.diag(penalty), moment))
 
 
@@ -189,9 +202,9 @@ def _fit(design: _Design, folds: Sequence[int]) -> PairFit:
     """Choose the strength on ``folds`` by cross-validation among them, fit, and calibrate on the held-out gains."""
     inside = np.isin(design.folds, folds)
     gain, weights = design.rows.gain, design.rows.weights
-    factors = _SURFACE_FACTORS if 2 + design.semantic < design.matrix.shape[1] else (1.0,)
+    factors = SURFACE_FACTORS if 2 + design.semantic < design.matrix.shape[1] else (1.0,)
     best: tuple[float, Strength, Floats] | None = None
-    for strength in (Strength(penalty, factor) for penalty in _PENALTIES for factor in factors):
+    for strength in (Strength(penalty, factor) for penalty in PENALTIES for factor in factors):
         expected = np.zeros(len(gain))
         for fold in folds:
             member = design.folds == fold
@@ -202,13 +215,13 @@ def _fit(design: _Design, folds: Sequence[int]) -> PairFit:
     assert best is not None  # noqa: S101 (the grid is not empty)
     coefficients = design.solve(folds, best[1])
     direction = coefficients[2:] + coefficients[1] * design.prior_scale * design.prior
-    slope, intercept = _calibrated(best[2][inside], design.rows.wins[inside], weights[inside])
+    slope, intercept = calibrated_odds(best[2][inside], design.rows.wins[inside], weights[inside])
     offset = float(coefficients[0] - design.mean @ direction)
     return PairFit(direction, offset, slope, intercept, best[1])
 
 
-def _calibrated(gain: Floats, wins: npt.NDArray[np.bool_], weights: Floats) -> tuple[float, float]:
-    """Logistic regression of wins on the held-out expected gain, with Platt's targets against certainty.
+def calibrated_odds(gain: Floats, wins: npt.NDArray[np.bool_], weights: Floats) -> tuple[float, float]:
+    """Fit a logistic regression of wins on the held-out expected gain, with Platt's targets against certainty.
 
     A slope that came out negative would turn the ranking round; it means that nothing was learned, so it becomes 0.
     """
@@ -220,7 +233,7 @@ def _calibrated(gain: Floats, wins: npt.NDArray[np.bool_], weights: Floats) -> t
     design = np.column_stack([np.ones(len(gain)), gain])
     solution = np.zeros(2)
     for _ in range(_NEWTON_STEPS):
-        probability = _sigmoid(design @ solution)
+        probability = sigmoid(design @ solution)
         curvature = (design * (weights * scale * probability * (1 - probability))[:, None]).T @ design
         pull = design.T @ (weights * scale * (target - probability)) - 1e-6 * solution
         step = np.linalg.solve(curvature + 1e-6 * np.eye(2), pull)
@@ -233,6 +246,7 @@ def _calibrated(gain: Floats, wins: npt.NDArray[np.bool_], weights: Floats) -> t
     return 0.0, float(np.log(share / (1.0 - share)))
 
 
-def _sigmoid(logits: Floats) -> Floats:
+def sigmoid(logits: Floats) -> Floats:
+    """Return 1 / (1 + exp(-logits)) without overflow."""
     decayed = np.exp(-np.abs(logits))
     return np.asarray(np.where(logits >= 0, 1.0 / (1.0 + decayed), decayed / (1.0 + decayed)))

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from routellm_core.errors import ConfigError
-from routellm_core.training.rows import PairRows, PreferenceRows, QualityRows, TrainingRows
+from routellm_core.training.row_types import MixedRows, PairRows, PreferenceRows, QualityRows, TrainingRows
 
 __all__ = ["RowsReport", "check_pair_rows", "check_rows", "normalised", "refuse_leakage"]
 
@@ -49,6 +49,8 @@ def normalised(prompt: str) -> str:
 
 def check_rows(rows: TrainingRows) -> RowsReport:
     """Count rows, prompts, labels and models, and warn of duplicates and rare models."""
+    if isinstance(rows, MixedRows):
+        return _merged(rows)
     distinct = len({normalised(prompt) for prompt in rows.prompts})
     models: Counter[str] = Counter()
     if isinstance(rows, PairRows):
@@ -118,6 +120,18 @@ def refuse_leakage(train: TrainingRows, test: TrainingRows) -> None:
             f"{len(leaked)} of {len(test)} test prompts are also trained on, the first at {leaked[0]}; "
             "take them out of one of the files"
         )
+
+
+def _merged(rows: MixedRows) -> RowsReport:
+    parts = [check_rows(part) for part in rows.parts]
+    labels: Counter[str] = Counter()
+    models: Counter[str] = Counter()
+    for part in parts:
+        labels.update(part.labels)
+        models.update(part.models)
+    warnings = dict.fromkeys(warning for part in parts for warning in part.warnings)
+    distinct = len({normalised(prompt) for prompt in rows.prompts})
+    return RowsReport(len(rows), distinct, dict(labels), dict(models), tuple(warnings))
 
 
 def _pair_labels(rows: PairRows) -> dict[str, int]:

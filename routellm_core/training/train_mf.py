@@ -1,33 +1,25 @@
-"""Train ``mf`` for one pair of models on a user's own rows: from a shipped router, or from nothing."""
+"""Train ``mf`` on a user's own rows, from a shipped router or from nothing, for one pair or for many models."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from routellm_core.embeddings import Embedder, load_embedder
+from routellm_core.embeddings import Embedder
 from routellm_core.errors import ConfigError
-from routellm_core.routers.matrix_factorization import MatrixFactorizationRouter, MfCheckpoint
 from routellm_core.training.adaptation import Adaptation, adapt, constant_direction
 from routellm_core.training.cards import rows_card_text
 from routellm_core.training.checks import check_pair_rows, check_rows, refuse_leakage
 from routellm_core.training.matrix_factorization import CheckpointFacts, reference_quantiles, write_checkpoint
-from routellm_core.training.outcome import (
-    LENGTH,
-    SHIPPED,
-    TRAINED,
-    HeldOut,
-    Provenance,
-    TrainedRouter,
-    length_scores,
-    recorded_facts,
-)
+from routellm_core.training.mf_start import MfStart
+from routellm_core.training.model_battles import models_named
+from routellm_core.training.outcome import TRAINED, HeldOut, Provenance, TrainedRouter, recorded_facts
 from routellm_core.training.rows import PairRows, TrainingRows, pair_rows
+from routellm_core.training.train_models import ModelsRequest, add_models, train_models
 
 __all__ = ["train_matrix_factorization"]
 
@@ -40,6 +32,7 @@ def train_matrix_factorization(
     output: str | Path,
     strong_model: str,
     weak_model: str,
+    models: Sequence[str] | None = None,
     start: str | Path | None = "default",
     embedder: str | Mapping[str, Any] | Embedder | None = None,
     test: TrainingRows | None = None,
@@ -49,11 +42,17 @@ def train_matrix_factorization(
 ) -> TrainedRouter:
     """Train, hold out, and write a checkpoint folder with its card.
 
+    Rows about more than two models give each a vector, from which any pair can be routed; where ``start`` is such a
+    checkpoint and the rows compare new models with its own, only the new vectors are fitted. Otherwise the rows about
+    the pair are used.
+
     Args:
-        rows: labelled rows; those about the pair are used.
+        rows: labelled rows.
         output: the folder.
         strong_model: name of the strong model, any; the router scores it against ``weak_model``.
         weak_model: name of the weak model.
+        models: of preference and quality rows, the models to use; None takes all of them. The pair alone trains it
+            without the others.
         start: a checkpoint to adapt, as for ``checkpoint_path``; None starts from nothing.
         embedder: None takes the checkpoint's, or ``"static"``.
         test: rows to measure on; None measures by five-fold cross-validation.
@@ -65,60 +64,46 @@ def train_matrix_factorization(
         ConfigError: too few rows, labels all alike, a prompt in both splits, or an embedder that the checkpoint was not
             trained with.
     """
+    base = MfStart.load(start, embedder, (strong_model, weak_model))
+    named = [model for model in models_named(rows) if models is None or model in models]
+    new = base.adds(named)
+    if new or len(named) > 2:
+        request = ModelsRequest(
+            rows=rows,
+            models=tuple(named),
+            pair=(strong_model, weak_model),
+            base=base,
+            start=None if start is None else Path(start).name,
+            test=test,
+            seed=seed,
+            provenance=provenance,
+            compare=compare,
+        )
+        return add_models(request, new, Path(output)) if new else train_models(request, Path(output))
     report = check_rows(rows)
     pairs = pair_rows(rows, strong_model=strong_model, weak_model=weak_model)
     warnings = check_pair_rows(pairs)
-    base = _Base.load(start, embedder)
     embeddings = base.embedder.embed(pairs.prompts)
     adaptation = adapt(pairs, embeddings, prior=base.prior, has_surface=base.has_surface, seed=seed)
-    models = (strong_model, weak_model)
-    held_out = _cross_validated(pairs, adaptation, base, models)
+    pair = (strong_model, weak_model)
+    held_out = _cross_validated(pairs, adaptation, base, pair)
     if test is not None:
         tested = pair_rows(test, strong_model=strong_model, weak_model=weak_model)
         refuse_leakage(pairs, tested)
-        held_out = _on_test_rows(tested, adaptation, base, models)
+        held_out = _on_test_rows(tested, adaptation, base, pair)
     facts = {
         **recorded_facts(pairs, provenance, (*report.warnings, *warnings), seed=seed),
-        "start": None if start is None else str(start),
+        "start": None if start is None else Path(start).name,  # a card travels, and a machine's folders do not
         "penalty": adaptation.fit.strength.penalty,
         "surface_factor": adaptation.fit.strength.surface_factor,
         "held_out": {} if compare is None else dict(compare(held_out)),
     }
     folder = Path(output)
-    _write(folder, pairs, adaptation, base, models, embeddings, facts)
+    _write(folder, pairs, adaptation, base, pair, embeddings, facts)
     return TrainedRouter(folder, report, facts, held_out)
 
 
-@dataclass(frozen=True, eq=False)
-class _Base:
-    """What training starts from: embedder, prior direction, and the router to compare with, if there is one."""
-
-    embedder: Embedder
-    prior: Floats | None
-    router: MatrixFactorizationRouter | None
-
-    @classmethod
-    def load(cls, start: str | Path | None, embedder: str | Mapping[str, Any] | Embedder | None) -> _Base:
-        if start is not None:
-            router = MatrixFactorizationRouter(checkpoint_path=start, embedder=embedder)
-            checkpoint = MfCheckpoint.load(start)
-            loaded = load_embedder(checkpoint.embedder if embedder is None else embedder)
-            return cls(loaded, checkpoint.fold(*checkpoint.pair).astype(np.float64), router)
-        loaded = load_embedder("static" if embedder is None else embedder)
-        shipped = {"static-v1": "default", "minilm-v1": "minilm"}.get(loaded.name)
-        return cls(loaded, None, MatrixFactorizationRouter(checkpoint_path=shipped) if shipped else None)
-
-    @property
-    def has_surface(self) -> bool:
-        return self.embedder.name.startswith(("static-", "minilm-"))
-
-    def others(self, prompts: tuple[str, ...]) -> dict[str, Floats]:
-        """Scores of the routers to beat."""
-        found = {} if self.router is None else {SHIPPED: np.asarray(self.router.score(prompts), dtype=np.float64)}
-        return {**found, LENGTH: length_scores(prompts)}
-
-
-def _cross_validated(rows: PairRows, adaptation: Adaptation, base: _Base, models: tuple[str, str]) -> HeldOut:
+def _cross_validated(rows: PairRows, adaptation: Adaptation, base: MfStart, models: tuple[str, str]) -> HeldOut:
     return HeldOut(
         how="Five-fold cross-validation, with the strength of the prior and the calibration chosen inside each fold",
         scores={TRAINED: adaptation.held_out_scores, **base.others(rows.prompts)},
@@ -129,7 +114,7 @@ def _cross_validated(rows: PairRows, adaptation: Adaptation, base: _Base, models
     )
 
 
-def _on_test_rows(rows: PairRows, adaptation: Adaptation, base: _Base, models: tuple[str, str]) -> HeldOut:
+def _on_test_rows(rows: PairRows, adaptation: Adaptation, base: MfStart, models: tuple[str, str]) -> HeldOut:
     embeddings = base.embedder.embed(rows.prompts)
     return HeldOut(
         how="Rows of a test split that shares no prompt with the training rows",
@@ -145,7 +130,7 @@ def _write(
     folder: Path,
     rows: PairRows,
     adaptation: Adaptation,
-    base: _Base,
+    base: MfStart,
     models: tuple[str, str],
     embeddings: npt.NDArray[np.float32],
     facts: Mapping[str, Any],

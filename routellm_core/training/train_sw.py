@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from routellm_core.embeddings import Embedder, Embeddings, load_embedder
-from routellm_core.routers.battles import BattleTable
+from routellm_core.routers.battles import BattleTable, join_battles
 from routellm_core.routers.similarity_weighted import SimilarityWeightedRouter
 from routellm_core.training.adaptation import folds_by_prompt
 from routellm_core.training.cards import rows_card_text
@@ -26,12 +26,13 @@ from routellm_core.training.outcome import (
     length_scores,
     recorded_facts,
 )
-from routellm_core.training.rows import PairRows, PreferenceRows, TrainingRows, pair_rows
+from routellm_core.training.rows import MixedRows, PairRows, PreferenceRows, TrainingRows, pair_rows
 
 __all__ = ["train_similarity_index"]
 
 Floats = npt.NDArray[np.float64]
 _FOLDS: Final = 5
+_WINNERS: Final = {1.0: "model_a", 0.0: "tie", -1.0: "model_b"}
 
 
 def train_similarity_index(
@@ -53,7 +54,7 @@ def train_similarity_index(
     Battles of every model are used where the rows are preferences; otherwise each prompt is a battle of the pair.
 
     Args:
-        rows: labelled rows; weights have no place in this router and must be 1.
+        rows: labelled rows; a row's weight multiplies the weight that its similarity to a prompt gives it.
         output: the folder.
         strong_model: name of the strong model.
         weak_model: name of the weak model.
@@ -71,16 +72,14 @@ def train_similarity_index(
     pairs = pair_rows(rows, strong_model=strong_model, weak_model=weak_model)
     report = check_rows(rows)
     warnings = [*report.warnings, *check_pair_rows(pairs)]
-    if not (rows.weights == rows.weights[0]).all():
-        warnings.append("the rows' weights are ignored: sw_ranking weighs battles by similarity alone")
     models = (strong_model, weak_model)
     loaded = load_embedder(embedder)
-    battles = _battles(rows if isinstance(rows, PreferenceRows) else pairs, models)
+    battles = _battles(rows, models)
     embeddings = loaded.embed(list(battles.prompts or ()))
 
     def build(kept: npt.NDArray[np.bool_]) -> SimilarityWeightedRouter:
         return SimilarityWeightedRouter.from_arrays(
-            _selected(battles, kept),
+            battles.selected(kept),
             embeddings[kept],
             embedder=loaded,
             strong_model=strong_model,
@@ -110,23 +109,22 @@ def train_similarity_index(
     return TrainedRouter(folder, report, facts, held_out)
 
 
-def _battles(rows: PairRows | PreferenceRows, models: tuple[str, str]) -> BattleTable:
-    if isinstance(rows, PairRows):
-        winners = [_winner(gain) for gain in np.sign(rows.gain)]
-        return BattleTable.from_columns(
-            [models[0]] * len(rows), [models[1]] * len(rows), winners, [prompt.strip() for prompt in rows.prompts]
-        )
-    winners = [_winner(sign) for sign in np.sign(rows.outcome - 0.5)]
-    return BattleTable.from_columns(rows.model_a, rows.model_b, winners, [prompt.strip() for prompt in rows.prompts])
-
-
-def _winner(sign: float) -> str:
-    return {1.0: "model_a", 0.0: "tie", -1.0: "model_b"}[float(sign)]
-
-
-def _selected(table: BattleTable, kept: npt.NDArray[np.bool_]) -> BattleTable:
-    prompts = tuple(prompt for prompt, keep in zip(table.prompts or (), kept, strict=True) if keep)
-    return BattleTable(table.models, table.model_a[kept], table.model_b[kept], table.outcome[kept], prompts)
+def _battles(rows: TrainingRows, models: tuple[str, str]) -> BattleTable:
+    """Return battles of all models where rows are preferences, and of the pair where they are something else."""
+    parts = rows.parts if isinstance(rows, MixedRows) else (rows,)
+    tables = []
+    for part in parts:
+        if isinstance(part, PreferenceRows):
+            model_a, model_b, gain = list(part.model_a), list(part.model_b), part.outcome - 0.5
+        else:
+            part = pair_rows(part, strong_model=models[0], weak_model=models[1])
+            model_a, model_b, gain = [models[0]] * len(part), [models[1]] * len(part), part.gain
+        winners = [_WINNERS[sign] for sign in np.sign(gain).tolist()]
+        prompts = [prompt.strip() for prompt in part.prompts]
+        # Where all weights are equal they change nothing, and the index needs no column of them.
+        weights = None if (rows.weights == rows.weights[0]).all() else part.weights
+        tables.append(BattleTable.from_columns(model_a, model_b, winners, prompts, weights))
+    return join_battles(tables)
 
 
 def _cross_validated(

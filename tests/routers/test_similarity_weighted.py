@@ -204,6 +204,65 @@ def test_device_path_equals_numpy(make_battles, embedder, queries, dtype, torch)
     np.testing.assert_allclose(got, expected.group_sums(units), rtol=2e-2 if dtype == "float16" else 1e-4)
 
 
+def repeated(table, embeddings, times):
+    """The same battles, each as often as ``times`` says."""
+    rows = np.repeat(np.arange(len(table)), times)
+    return BattleTable(table.models, table.model_a[rows], table.model_b[rows], table.outcome[rows]), embeddings[rows]
+
+
+@pytest.fixture
+def weighted(make_battles):
+    table, embeddings = make_battles()
+    times = np.random.default_rng(1).integers(1, 4, len(table))
+    return replace(table, prompts=None, weights=times.astype(np.float32)), embeddings, times
+
+
+def test_a_weight_counts_as_so_many_copies(weighted, embedder, queries):
+    table, embeddings, times = weighted
+    by_weight = SimilarityWeightedRouter.from_arrays(table, embeddings, embedder=embedder, **PAIR)
+    by_copies = SimilarityWeightedRouter.from_arrays(*repeated(table, embeddings, times), embedder=embedder, **PAIR)
+    unweighted = SimilarityWeightedRouter.from_arrays(
+        replace(table, weights=None), embeddings, embedder=embedder, **PAIR
+    )
+    assert by_weight.model2tier == by_copies.model2tier
+    scores = by_weight.score_embeddings(queries)
+    np.testing.assert_allclose(scores, by_copies.score_embeddings(queries), rtol=1e-5)
+    assert np.abs(scores - unweighted.score_embeddings(queries)).max() > 1e-3
+    assert by_weight.fingerprint != unweighted.fingerprint
+
+
+def test_weights_are_saved_and_join_battles_without_any(weighted, make_battles, embedder, queries, tmp_path):
+    table, embeddings, times = weighted
+    router = SimilarityWeightedRouter.from_arrays(table, embeddings, embedder=embedder, **PAIR)
+    more, vectors = make_battles(count=50, seed=3)
+    router.extend(more, vectors)
+    router.save(tmp_path / "index")
+    loaded = SimilarityWeightedRouter(checkpoint_path=tmp_path / "index", embedder=embedder)
+    np.testing.assert_array_equal(loaded.score_embeddings(queries), router.score_embeddings(queries))
+    assert loaded.fingerprint == router.fingerprint
+    copies = SimilarityWeightedRouter.from_arrays(*repeated(table, embeddings, times), embedder=embedder, **PAIR)
+    copies.extend(more, vectors)
+    np.testing.assert_allclose(router.score_embeddings(queries), copies.score_embeddings(queries), rtol=1e-5)
+
+
+def test_weights_on_a_device(weighted, embedder, queries, torch):
+    from routellm_core.routers._similarity_torch import TorchGroupSums
+
+    table, embeddings, _ = weighted
+    index = SimilarityWeightedRouter.from_arrays(table, embeddings, embedder=embedder, **PAIR)._state.index
+    blocks, weights = [block.embeddings for block in index.blocks], [block.weights for block in index.blocks]
+    sizes = [np.diff(np.append(first, block.rows)) for first, block in zip(index.starts, blocks, strict=True)]
+    expected, _ = make_group_sums(blocks, index.starts, "cpu", weights=weights)
+    got = TorchGroupSums(blocks, sizes, torch.device("cpu"), weights).group_sums(unit_rows(queries))
+    np.testing.assert_allclose(got, expected.group_sums(unit_rows(queries)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("weights", [[1.0, 0.0], [1.0, np.nan], [1.0]])
+def test_weights_must_be_positive(weights):
+    with pytest.raises(ConfigError, match="2 positive, finite numbers"):
+        BattleTable.from_columns(["a", "a"], ["b", "b"], ["tie", "tie"], weights=weights)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 def test_gpu_equals_cpu(make_battles, embedder, queries, dtype, torch):

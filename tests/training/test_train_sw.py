@@ -9,7 +9,7 @@ from routellm_core._files import ASSETS
 from routellm_core.evals.held_out import compare_held_out
 from routellm_core.routers.similarity_weighted import SimilarityWeightedRouter
 from routellm_core.training.pool import ALLOWED_LICENCES
-from routellm_core.training.rows import PairRows, PreferenceRows
+from routellm_core.training.rows import MixedRows, PairRows, PreferenceRows
 from routellm_core.training.train_sw import train_similarity_index
 
 
@@ -41,21 +41,45 @@ def test_pair_rows_become_an_index_that_has_learned(tmp_path):
     assert json.loads((tmp_path / "index/training.json").read_text())["rows"] == 120
 
 
-def test_battles_of_every_model_are_used_and_weights_are_not(tmp_path):
+def battles(weights=None):
+    """120 battles of a pair, and 60 of a third model, which loses."""
     prompts, hard = labels(120)
-    third = ["third"] * 60
-    rows = PreferenceRows(
-        **{**common(prompts + prompts[:60]), "weights": np.arange(1.0, 181.0)},
-        model_a=("large",) * 120 + ("large",) * 60,
-        model_b=("small",) * 120 + tuple(third),
+    fields = common(prompts + prompts[:60])
+    return PreferenceRows(
+        **{**fields, **({} if weights is None else {"weights": weights})},
+        model_a=("large",) * 180,
+        model_b=("small",) * 120 + ("third",) * 60,
         outcome=np.concatenate([np.where(hard, 1.0, 0.5), np.ones(60)]),
     )
-    trained = train_similarity_index(
-        rows, output=tmp_path / "index", strong_model="large", weak_model="small", num_tiers=3
-    )
-    assert SimilarityWeightedRouter(checkpoint_path=tmp_path / "index").describe()["battles"] == 180
-    assert trained.facts["rows"] == 120
-    assert any("weights are ignored" in warning for warning in trained.facts["warnings"])
+
+
+def trained(rows, folder, **options):
+    train_similarity_index(rows, output=folder, strong_model="large", weak_model="small", **options)
+    return SimilarityWeightedRouter(checkpoint_path=folder)
+
+
+def test_battles_of_every_model_are_used(tmp_path):
+    router = trained(battles(), tmp_path / "index", num_tiers=3)
+    assert router.describe()["battles"] == 180
+    assert json.loads((tmp_path / "index/training.json").read_text())["rows"] == 120
+
+
+def test_weights_move_the_scores_and_equal_ones_do_not(tmp_path):
+    prompts = ["Compute 300 * 17.", "Say hello to guest 900."]
+    plain = trained(battles(), tmp_path / "plain", num_tiers=3).score(prompts)
+    equal = trained(battles(np.full(180, 0.5)), tmp_path / "equal", num_tiers=3).score(prompts)
+    np.testing.assert_array_equal(plain, equal)
+    hard = np.tile([4.0, 1.0], 90)  # the strong model's wins count four times as much as the ties
+    weighted = trained(battles(hard), tmp_path / "weighted", num_tiers=3).score(prompts)
+    assert (weighted > plain + 0.02).all()
+
+
+def test_votes_and_judged_rows_make_one_index(tmp_path):
+    prompts, hard = labels(200)
+    judged = PairRows(**common(prompts[120:]), strong=np.ones(80), weak=(~hard[120:]).astype(float))
+    router = trained(MixedRows((battles(), judged)), tmp_path / "index", num_tiers=3)
+    assert router.describe()["battles"] == 260
+    assert json.loads((tmp_path / "index/training.json").read_text())["rows"] == 200
 
 
 def test_the_shipped_index_is_small_licensed_and_ordered():

@@ -1,0 +1,411 @@
+"""A vector per model: the fit against a dense solution, and checkpoints from which any pair is routed."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from routellm_core.errors import ConfigError
+from routellm_core.evals.held_out import compare_held_out
+from routellm_core.routers.matrix_factorization import MatrixFactorizationRouter, MfCheckpoint
+from routellm_core.testing.contract import RouterContract
+from routellm_core.training import model_fit
+from routellm_core.training.adaptation import Strength
+from routellm_core.training.model_battles import ModelBattles, model_battles, models_named
+from routellm_core.training.model_fit import ModelDesign, NormalEquations, fit_models
+from routellm_core.training.rows import MixedRows, PairRows, PreferenceRows, QualityRows
+from routellm_core.training.train_mf import train_matrix_factorization
+
+ABILITY = {"large": (0.95, 0.95), "medium": (0.55, 0.95), "small": (0.15, 0.9), "tiny": (0.05, 0.4)}
+"""Probability of a right answer to a sum and to a greeting."""
+
+
+def common(prompts, weights=None):
+    n = len(prompts)
+    return {
+        "prompts": tuple(prompts),
+        "weights": np.ones(n) if weights is None else np.asarray(weights, dtype=np.float64),
+        "places": tuple(f"rows.jsonl, line {row + 1}" for row in range(n)),
+        "licences": ("MIT",),
+    }
+
+
+def answers(models, n, seed=0):
+    generator = np.random.default_rng(seed)
+    table = []
+    for row in range(n):
+        hard = row % 2 == 0
+        prompt = f"Compute {row} * {row + 7} + {seed}." if hard else f"Say hello to guest number {row} of {seed}."
+        table += [(prompt, model, float(generator.random() < ABILITY[model][not hard])) for model in models]
+    prompts, names, scores = zip(*table, strict=True)
+    return QualityRows(**common(prompts), models=names, scores=np.array(scores))
+
+
+def votes(rows):
+    """The same answers as battles between neighbours of the list."""
+    by_prompt = {}
+    for prompt, model, score in zip(rows.prompts, rows.models, rows.scores, strict=True):
+        by_prompt.setdefault(prompt, []).append((model, score))
+    battles = [(prompt, first, second) for prompt, given in by_prompt.items() for first, second in pairwise(given)]
+    return PreferenceRows(
+        **common([prompt for prompt, _, _ in battles]),
+        model_a=tuple(first for _, (first, _), _ in battles),
+        model_b=tuple(second for _, _, (second, _) in battles),
+        outcome=np.array([0.5 + 0.5 * np.sign(a - b) for _, (_, a), (_, b) in battles]),
+    )
+
+
+def battles_of(*rows, prompts=("p", "q", "r")):
+    """Battles given as (prompt, model_a, model_b, gain, weight), all by number."""
+    table = np.array(rows, dtype=np.float64)
+    indices = [table[:, column].astype(np.intp) for column in range(3)]
+    models = tuple("abcdef"[: int(table[:, 1:3].max()) + 1])
+    return ModelBattles(models, prompts, *indices, table[:, 3], table[:, 4])
+
+
+def test_every_two_answers_to_a_prompt_are_compared_with_the_weight_of_one_effect_per_prompt():
+    scores = np.array([1.0, 0.0, 0.5, 0.25, 1.0])
+    rows = QualityRows(
+        **common(["p", "p", "p", "q", "q"], [1, 1, 1, 2, 4]), models=("a", "b", "c", "a", "b"), scores=scores
+    )
+    battles = model_battles(rows, strong_model="a", weak_model="b")
+    assert len(battles) == 4
+    on_p = battles.prompt == 0
+    np.testing.assert_allclose(battles.weights, [2 / 3, 2 / 3, 2 / 3, 3.0])
+    # for residuals r, the weighted squares of all differences, halved, are the squares around the prompt's mean
+    squares = (battles.weights * battles.gain**2)[on_p].sum() / 2
+    assert squares == pytest.approx(((scores[:3] - scores[:3].mean()) ** 2).sum())
+
+
+def test_very_many_answers_are_compared_with_some():
+    names = tuple(f"m{number}" for number in range(20))
+    rows = QualityRows(**common(["p"] * 20), models=names, scores=np.linspace(0, 1, 20))
+    battles = model_battles(rows, strong_model="m0", weak_model="m1")
+    assert len(battles) == 80
+    assert battles.weights.sum() == pytest.approx(19.0)  # as of all 190 pairs with 2/20 each
+    assert set(battles.prompts_by_model().values()) == {1}
+
+
+def test_the_named_pair_takes_the_strong_weak_rows():
+    pairs = PairRows(**common(["p"], [0.5]), strong=np.array([1.0]), weak=np.array([0.0]))
+    battles = model_battles(
+        MixedRows((votes(answers(("large", "medium", "small"), 2)), pairs)), strong_model="small", weak_model="tiny"
+    )
+    assert battles.models == ("large", "medium", "small", "tiny")
+    assert (battles.gain[-1], battles.weights[-1]) == (1.0, 0.5)
+    assert models_named(pairs) == ()
+
+
+def test_rare_models_are_left_out_and_islands_refused():
+    seen = [(row, 0, 1, 1.0, 1.0) for row in range(30)]
+    prompts = tuple(f"p{row}" for row in range(30))
+    battles, left_out = battles_of(*seen, (0, 1, 2, 1.0, 1.0), prompts=prompts).without_rare()
+    assert battles.models == ("a", "b")
+    assert left_out == {"c": 1}
+    with pytest.raises(ConfigError, match="'c' was compared on 1 prompts; at least 20"):
+        battles_of(*seen, (0, 1, 2, 1.0, 1.0), prompts=prompts).without_rare(needed=["c"])
+    with pytest.raises(ConfigError, match="no chain of rows compares a, b with c, d"):
+        battles_of(*seen, *((row, 2, 3, 1.0, 1.0) for row in range(30)), prompts=prompts).without_rare()
+
+
+def random_design(fixed=None, models=4, prompts=60, n=300, seed=0):
+    generator = np.random.default_rng(seed)
+    a = generator.integers(0, models, n)
+    b = (a + generator.integers(1, models, n)) % models
+    rows = zip(
+        generator.integers(0, prompts, n), a, b, generator.normal(size=n), generator.uniform(0.5, 2, n), strict=True
+    )
+    battles = battles_of(*rows, prompts=tuple(map(str, range(prompts))))
+    embeddings = generator.normal(size=(prompts, 5)).astype(np.float32)
+    folds = np.arange(prompts) % 5
+    return ModelDesign(battles, embeddings, prior=np.arange(5.0), semantic=3, folds=folds, fixed=fixed)
+
+
+def dense_solution(design, strength):
+    """The normal equations written out, one column per model and feature."""
+    battles, columns = design.battles, design.matrix.shape[1]
+    signs = np.eye(len(battles.models))[battles.model_a] - np.eye(len(battles.models))[battles.model_b]
+    signs = signs * design.fitted
+    whole = np.einsum("nm,nc->nmc", signs, design.matrix[battles.prompt]).reshape(len(battles), -1)
+    penalty = np.tile(design.penalty(strength), len(battles.models))
+    gram = (whole * battles.weights[:, None]).T @ whole + np.diag(penalty)
+    return np.linalg.solve(gram, whole.T @ (battles.weights * design.target)).reshape(-1, columns)
+
+
+def test_conjugate_gradients_reach_the_dense_solution():
+    design, strength = random_design(), Strength(3.0, 1 / 3)
+    found = design.normal_equations(np.ones(len(design.battles), dtype=bool)).solve(strength)
+    expected = dense_solution(design, strength)
+    np.testing.assert_allclose(design.gains(found), design.gains(expected), atol=1e-4)
+
+
+def test_fixed_models_stay_and_the_others_answer_to_them():
+    fixed = np.column_stack([np.full(60, 0.5), np.linspace(-1, 1, 60), np.full((60, 2), np.nan)])
+    design, strength = random_design(fixed), Strength(3.0, 1.0)
+    found = design.normal_equations(np.ones(len(design.battles), dtype=bool)).solve(strength)
+    assert not found[:2].any()
+    np.testing.assert_allclose(design.gains(found), design.gains(dense_solution(design, strength)), atol=1e-4)
+    free = ~np.isin(design.battles.model_a, [2, 3]) & ~np.isin(design.battles.model_b, [2, 3])
+    known = design.known[design.battles.prompt[free]]
+    signed = np.where(design.battles.model_a[free] == 0, 1, -1) * (known[:, 0] - known[:, 1])
+    np.testing.assert_allclose(design.gains(found)[free], signed)
+
+
+def test_rows_left_out_do_not_count():
+    design, strength = random_design(), Strength(3.0, 1.0)
+    kept = np.arange(len(design.battles)) % 2 == 0
+    changed = random_design()
+    changed.target[~kept] += 100.0
+    first, second = (each.normal_equations(kept).solve(strength) for each in (design, changed))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_ties_take_their_margin_from_wins():
+    """Comparisons drawn from Rao and Kupper's model with a slope of 2 and a margin of 1."""
+    generator = np.random.default_rng(0)
+    n = 6000
+    embeddings = generator.normal(size=(n, 2)).astype(np.float32)
+    strength = np.array([[1.0, 0.0], [-1.0, 0.5], [0.0, -0.5]])
+    a = generator.integers(0, 3, n)
+    b = (a + generator.integers(1, 3, n)) % 3
+    logits = 2.0 * (embeddings * (strength[a] - strength[b])).sum(axis=1)
+    draw = generator.random(n)
+    gain = np.where(draw < 1 / (1 + np.exp(1 - logits)), 1.0, np.where(draw > 1 / (1 + np.exp(-1 - logits)), -1.0, 0.0))
+    battles = ModelBattles(("a", "b", "c"), tuple(map(str, range(n))), np.arange(n), a, b, gain, np.ones(n))
+    fit = fit_models(ModelDesign(battles, embeddings, prior=None, semantic=2, folds=np.arange(n) % 5))
+    assert fit.scale.tie_margin == pytest.approx(1.0, abs=0.1)
+    scores = fit.scale.scores(fit.utilities(embeddings)[np.arange(n), a] - fit.utilities(embeddings)[np.arange(n), b])
+    np.testing.assert_allclose(np.mean(scores), np.mean(gain > 0), atol=0.01)
+    likely = scores > 0.6
+    np.testing.assert_allclose(scores[likely].mean(), (gain > 0)[likely].mean(), atol=0.03)
+
+
+def test_many_rows_are_chosen_for_by_one_fold(monkeypatch):
+    design = random_design(n=600)
+    each = fit_models(design)
+    monkeypatch.setattr(model_fit, "_MANY_ROWS", 100)
+    solved = []
+    solve = NormalEquations.solve
+    monkeypatch.setattr(NormalEquations, "solve", lambda *given: solved.append(1) or solve(*given))
+    once = fit_models(design)
+    assert len(solved) == len(design.strengths()) + 1
+    assert once.directions.shape == each.directions.shape
+
+
+MODELS = ("large", "medium", "small")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return train_matrix_factorization(
+        answers(MODELS, 300),
+        output=tmp_path_factory.mktemp("models") / "three",
+        strong_model="large",
+        weak_model="small",
+        compare=compare_held_out,
+    )
+
+
+SUM, GREETING = "Compute 31 * 17 + 5.", "Say hello to guest number 900."
+
+
+def scores(folder, strong, weak):
+    return MatrixFactorizationRouter(checkpoint_path=folder, strong_model=strong, weak_model=weak).score(
+        [SUM, GREETING]
+    )
+
+
+def test_any_pair_is_routed(trained):
+    assert MfCheckpoint.load(trained.folder).trained_models == MODELS
+    for strong, weak, least in (("large", "small", 0.4), ("large", "medium", 0.1), ("medium", "small", 0.1)):
+        hard, easy = scores(trained.folder, strong, weak)
+        assert hard > easy + least
+        assert (scores(trained.folder, strong, weak) + scores(trained.folder, weak, strong) < 1.0).all()  # ties
+    np.testing.assert_allclose(scores(trained.folder, "large", "small"), [0.8, 0.05], atol=0.12)
+
+
+def test_the_default_pair_does_as_well_as_trained_alone(trained, tmp_path):
+    alone = train_matrix_factorization(
+        answers(MODELS, 300),
+        output=tmp_path / "pair",
+        strong_model="large",
+        weak_model="small",
+        models=("large", "small"),
+        compare=compare_held_out,
+    )
+    assert MfCheckpoint.load(alone.folder).models == ("large", "small")
+    together, apart = (run.facts["held_out"]["apgr"]["trained"]["value"] for run in (trained, alone))
+    assert together > apart - 0.02
+    assert together > 0.65
+
+
+def test_routellm_reads_the_same_numbers(trained):
+    """RouteLLM's forward pass, written out; it has no margin for ties, which changes no order."""
+    tensors = load_file(trained.folder / "model.safetensors")
+    router = MatrixFactorizationRouter(checkpoint_path=trained.folder, strong_model="medium", weak_model="small")
+    checkpoint = MfCheckpoint.load(trained.folder)
+    rows = tensors["P.weight"] / np.linalg.norm(tensors["P.weight"], axis=1, keepdims=True)
+    np.testing.assert_allclose(np.linalg.norm(tensors["P.weight"], axis=1), 1.0, rtol=1e-6)
+    embeddings = router._embedder.embed([SUM, GREETING])
+    projected = embeddings @ tensors["text_proj.0.weight"].T
+    medium, small = (rows[checkpoint.models.index(model)] for model in ("medium", "small"))
+    logits = ((medium - small) * projected) @ tensors["classifier.0.weight"][0]
+    expected = 1 / (1 + np.exp(checkpoint.tie_margin - logits))
+    np.testing.assert_allclose(router.score([SUM, GREETING]), expected, rtol=1e-4)
+    assert json.loads((trained.folder / "config.json").read_text())["num_models"] == 3
+
+
+def test_every_pair_has_its_quantiles(trained):
+    prompts = list(dict.fromkeys(answers(MODELS, 300).prompts))
+    for pair in (("large", "small"), ("medium", "small")):
+        router = MatrixFactorizationRouter(checkpoint_path=trained.folder, strong_model=pair[0], weak_model=pair[1])
+        expected = np.quantile(router.score(prompts), np.linspace(0, 1, 1001))
+        np.testing.assert_allclose(router.reference_quantiles, expected, atol=1e-4)
+
+
+def test_the_card_lists_models_and_pairs(trained):
+    card = (trained.folder / "README.md").read_text()
+    assert "A vector for each of 3 models" in card
+    assert "| medium | 300 | 300 |" in card
+    measured = {(row["strong"], row["weak"]): row for row in trained.facts["pairs"]}
+    assert measured.keys() == {("large", "medium"), ("medium", "small")}
+    assert measured["medium", "small"]["apgr"]["value"] > 0.6
+    assert "| medium | small | 300 | 0." in card
+    assert str(trained.folder.parent) not in card + (trained.folder / "routing.json").read_text()
+
+
+def test_battles_train_models_as_well(tmp_path):
+    run = train_matrix_factorization(
+        votes(answers(MODELS, 300)),
+        output=tmp_path / "votes",
+        strong_model="large",
+        weak_model="medium",
+        compare=compare_held_out,
+    )
+    assert run.facts["comparisons"] == 600
+    hard, easy = scores(run.folder, "large", "small")  # never compared: follows from the chain
+    assert hard > easy + 0.3
+
+
+def test_weights_count(tmp_path):
+    """Rows that say the opposite, with next to no weight and with a lot."""
+    told = votes(answers(MODELS, 200))
+    opposite = PreferenceRows(
+        **{**common(told.prompts), "weights": told.weights * 0.01},
+        model_a=told.model_b,
+        model_b=told.model_a,
+        outcome=told.outcome,
+    )
+    heavy = PreferenceRows(**common(told.prompts, told.weights * 100), **_battles(opposite))
+    for added, is_right in ((opposite, True), (heavy, False)):
+        rows = PreferenceRows(
+            **common((*told.prompts, *added.prompts), np.concatenate([told.weights, added.weights])),
+            model_a=told.model_a + added.model_a,
+            model_b=told.model_b + added.model_b,
+            outcome=np.concatenate([told.outcome, added.outcome]),
+        )
+        run = train_matrix_factorization(
+            rows, output=tmp_path / str(is_right), strong_model="large", weak_model="medium", seed=1
+        )
+        hard, _ = scores(run.folder, "large", "small") - scores(run.folder, "small", "large")
+        assert (hard > 0) == is_right
+
+
+def _battles(rows):
+    return {"model_a": rows.model_a, "model_b": rows.model_b, "outcome": rows.outcome}
+
+
+@pytest.fixture(scope="module")
+def extended(trained, tmp_path_factory):
+    return train_matrix_factorization(
+        answers(("medium", "tiny"), 200, seed=3),
+        output=tmp_path_factory.mktemp("models") / "four",
+        strong_model="medium",
+        weak_model="tiny",
+        start=trained.folder,
+        compare=compare_held_out,
+    )
+
+
+def test_a_model_is_added_without_moving_the_others(trained, extended):
+    assert MfCheckpoint.load(extended.folder).trained_models == (*MODELS, "tiny")
+    assert extended.facts["added"] == ["tiny"]
+    for pair in (("large", "small"), ("large", "medium"), ("small", "medium")):
+        np.testing.assert_allclose(scores(extended.folder, *pair), scores(trained.folder, *pair), atol=1e-6)
+    # never compared with large: 0.95 · 0.95 = 0.90 of the sums and 0.95 · 0.6 = 0.57 of the greetings are wins
+    np.testing.assert_allclose(scores(extended.folder, "large", "tiny"), [0.90, 0.57], atol=0.15)
+    assert "| tiny | 200 | 200 |" in (extended.folder / "README.md").read_text()
+    assert "Started from: three" in (extended.folder / "README.md").read_text()
+    quantiles = MatrixFactorizationRouter(
+        checkpoint_path=extended.folder, strong_model="large", weak_model="tiny"
+    ).reference_quantiles
+    assert quantiles[-1] > quantiles[0] + 0.2
+
+
+def test_a_second_model_can_be_added(trained, extended, tmp_path):
+    rows = answers(("tiny", "large"), 120, seed=5)
+    renamed = QualityRows(
+        **common(rows.prompts),
+        models=tuple("new" if model == "large" else model for model in rows.models),
+        scores=rows.scores,
+    )
+    again = train_matrix_factorization(
+        renamed, output=tmp_path / "five", strong_model="new", weak_model="tiny", start=extended.folder
+    )
+    assert MfCheckpoint.load(again.folder).trained_models == (*MODELS, "tiny", "new")
+    np.testing.assert_allclose(
+        scores(again.folder, "large", "small"), scores(trained.folder, "large", "small"), atol=1e-6
+    )
+    hard, easy = scores(again.folder, "new", "small")
+    assert hard > easy + 0.3  # as large does
+
+
+def test_rows_about_known_models_train_the_pair_from_its_own_direction(extended, tmp_path):
+    run = train_matrix_factorization(
+        answers(("medium", "tiny"), 120, seed=8),
+        output=tmp_path / "pair",
+        strong_model="medium",
+        weak_model="tiny",
+        start=extended.folder,
+    )
+    assert MfCheckpoint.load(run.folder).models == ("medium", "tiny")
+
+
+def test_a_test_split_measures_every_pair(tmp_path):
+    run = train_matrix_factorization(
+        answers(MODELS, 200),
+        output=tmp_path / "tested",
+        strong_model="large",
+        weak_model="small",
+        test=answers(MODELS, 150, seed=9),
+        compare=compare_held_out,
+    )
+    assert "Rows of a test split" in run.facts["held_out"]["how"]
+    assert run.facts["held_out"]["rows"] == 150
+    assert {row["rows"] for row in run.facts["pairs"]} == {150}
+    with pytest.raises(ConfigError, match="are also trained on"):
+        train_matrix_factorization(
+            answers(MODELS, 100),
+            output=tmp_path / "leaky",
+            strong_model="large",
+            weak_model="small",
+            test=answers(MODELS, 60),
+        )
+
+
+def test_a_pair_that_no_row_compares_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="no row compares 'larger' with 'small'; the data name large, medium, small"):
+        train_matrix_factorization(answers(MODELS, 60), output=tmp_path, strong_model="larger", weak_model="small")
+
+
+class TestContract(RouterContract):
+    tolerance = 1e-6
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, trained):
+        self.folder = trained.folder
+
+    def make_router(self):
+        return MatrixFactorizationRouter(checkpoint_path=self.folder, strong_model="medium", weak_model="small")
