@@ -26,7 +26,7 @@ from routellm_core.training.adaptation import (
 )
 from routellm_core.training.model_battles import ModelBattles
 
-__all__ = ["GainScale", "ModelDesign", "ModelsFit", "NormalEquations", "fit_models"]
+__all__ = ["GainScale", "ModelDesign", "ModelsFit", "NormalEquations", "fit_models", "has_many_rows"]
 
 Floats = npt.NDArray[np.float64]
 Folds = npt.NDArray[np.intp]
@@ -36,6 +36,8 @@ _MANY_ROWS = 10_000
 """Comparisons above which one fold chooses the strength, not each in turn: it says enough, in a quarter of the time."""
 _ITERATIONS = 200
 _TOLERANCE = 1e-6
+_TRIAL_TOLERANCE = 1e-3
+"""Of fits that only choose among strengths, whose errors differ by more."""
 
 
 @dataclass(frozen=True)
@@ -180,12 +182,13 @@ class NormalEquations:
             self._blocks[model] = (matrix[rows] * involved[rows, model, None]).T @ matrix[rows]
         self._goal = (design.scattered(weights * design.target).T @ matrix) * self._free
 
-    def solve(self, strength: Strength, start: Floats | None = None) -> Floats:
+    def solve(self, strength: Strength, start: Floats | None = None, *, tolerance: float = _TOLERANCE) -> Floats:
         """Return coefficients, shape (M, 2 + d), zero for models that are held fixed.
 
         Args:
             strength: of the penalty.
             start: coefficients to begin with.
+            tolerance: of the residual, relative to the goal.
         """
         penalty = self._design.penalty(strength)
         inverses = np.asarray(np.linalg.inv(self._blocks + np.diag(penalty)), dtype=np.float64)
@@ -193,7 +196,7 @@ class NormalEquations:
         residual = self._goal - self._applied(solution, penalty)
         ahead = _by_model(inverses, residual)
         direction, size = ahead, float((residual * ahead).sum())
-        enough = _TOLERANCE**2 * max(float((self._goal * _by_model(inverses, self._goal)).sum()), 1e-300)
+        enough = tolerance**2 * max(float((self._goal * _by_model(inverses, self._goal)).sum()), 1e-300)
         for _ in range(_ITERATIONS):
             if size <= enough:
                 break
@@ -219,32 +222,37 @@ def _by_model(blocks: Floats, rows: Floats) -> Floats:
 
 
 def fit_models(
-    design: ModelDesign, folds: Sequence[int] = tuple(range(FOLDS)), *, scale: GainScale | None = None
+    design: ModelDesign,
+    folds: Sequence[int] = tuple(range(FOLDS)),
+    *,
+    scale: GainScale | None = None,
+    strength: Strength | None = None,
 ) -> ModelsFit:
-    """Fit the models on the comparisons of ``folds``, the strength chosen by cross-validation among them.
+    """Fit the models on the comparisons of ``folds``.
 
     Args:
         design: the comparisons.
         folds: which to use.
-        scale: from gains to probabilities; None calibrates it on the held-out gains.
+        scale: from gains to probabilities; None calibrates it on held-out gains.
+        strength: of the penalty; None chooses it by cross-validation among ``folds``.
     """
     battles = design.battles
     inside = np.isin(design.fold_of_row, folds)
-    tried = list(folds) if len(battles) <= _MANY_ROWS else list(folds[:1])
+    tried = list(folds[:1]) if has_many_rows(design) else list(folds)
     chosen = np.isin(design.fold_of_row, tried)
     gain, weights = battles.gain[chosen], battles.weights[chosen]
     best: tuple[float, Strength, Floats] | None = None
     starts: dict[int, Floats] = {}
     equations = {fold: design.normal_equations(inside & (design.fold_of_row != fold)) for fold in tried}
-    for strength in reversed(design.strengths()):
+    for candidate in reversed(design.strengths()) if strength is None else [strength]:
         expected = np.zeros(len(battles))
         for fold in tried:
             member = design.fold_of_row == fold
-            starts[fold] = equations[fold].solve(strength, starts.get(fold))
+            starts[fold] = equations[fold].solve(candidate, starts.get(fold), tolerance=_TRIAL_TOLERANCE)
             expected[member] = design.gains(starts[fold])[member]
         error = float((weights * (expected[chosen] - gain) ** 2).sum())
         if best is None or error < best[0]:  # on a tie the stronger prior
-            best = (error, strength, expected[chosen])
+            best = (error, candidate, expected[chosen])
     assert best is not None  # noqa: S101 (the grid is not empty)
     coefficients = design.normal_equations(inside).solve(best[1])
     directions = coefficients[:, 2:] + coefficients[:, 1:2] * design.prior_scale * design.prior
@@ -255,6 +263,11 @@ def fit_models(
     if design.fitted.all():  # only differences count; around zero the vectors are shortest
         fit = replace(fit, directions=directions - directions.mean(axis=0), offsets=offsets - offsets.mean())
     return fit
+
+
+def has_many_rows(design: ModelDesign) -> bool:
+    """Return whether there are so many comparisons that choosing the strength once, on one fold, says enough."""
+    return len(design.battles) > _MANY_ROWS
 
 
 def _calibrated_scale(expected: Floats, gain: Floats, weights: Floats) -> GainScale:

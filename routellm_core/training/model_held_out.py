@@ -16,7 +16,7 @@ from routellm_core.training.adaptation import FOLDS, sigmoid
 from routellm_core.training.checks import MIN_LABELS, MIN_ROWS
 from routellm_core.training.mf_start import MfStart
 from routellm_core.training.model_battles import ModelBattles
-from routellm_core.training.model_fit import GainScale, ModelDesign, fit_models
+from routellm_core.training.model_fit import GainScale, ModelDesign, fit_models, has_many_rows
 from routellm_core.training.outcome import TRAINED, HeldOut
 from routellm_core.training.rows import MixedRows, PairRows, TrainingRows, pair_rows
 
@@ -61,6 +61,8 @@ class HeldOutUtilities:
     ) -> HeldOutUtilities:
         """Fit without each fold in turn, every choice made inside the others.
 
+        Of many comparisons, only the first fold's fit chooses the strength, and the other folds take it over.
+
         Args:
             design: the comparisons.
             embeddings: of their prompts, shape (p, d).
@@ -69,12 +71,18 @@ class HeldOutUtilities:
         """
         battles, count = design.battles, len(design.folds)
         utilities, slopes, margins = design.known.copy(), np.empty(count), np.empty(count)
+        strength = None
         for fold in range(FOLDS):
             inside = design.folds == fold
-            fit = fit_models(design, [other for other in range(FOLDS) if other != fold], scale=scale)
+            others = [other for other in range(FOLDS) if other != fold]
+            fit = fit_models(design, others, scale=scale, strength=strength)
+            strength = fit.strength if has_many_rows(design) else None
             utilities[inside] += fit.utilities(embeddings[inside])
             slopes[inside], margins[inside] = fit.scale.slope, fit.scale.tie_margin
-        how = "Five-fold cross-validation, with the strength of the prior and the calibration chosen inside each fold"
+        chosen = "the strength of the prior and the calibration chosen inside each fold"
+        if has_many_rows(design):
+            chosen = "the calibration chosen inside each fold and the strength of the prior inside the first"
+        how = f"Five-fold cross-validation, with {chosen}"
         place = {prompt: row for row, prompt in enumerate(battles.prompts)}
         return cls(how, battles.models, place, utilities, slopes, margins, start)
 
