@@ -69,8 +69,9 @@ def backend_error(error: Exception, *, model: str) -> BackendError:
     text = _first_line(error)
     status = _status(error, text)
     body = getattr(error, "body", None)
-    sent = body if isinstance(body, Mapping) else {name: getattr(error, name, None) for name in ("code", "type", "param")}
-    code, kind, param = (None if sent.get(name) is None else str(sent[name]) for name in ("code", "type", "param"))
+    names = ("code", "type", "param")
+    sent = body if isinstance(body, Mapping) else {name: getattr(error, name, None) for name in names}
+    code, kind, param = (None if sent.get(name) is None else str(sent[name]) for name in names)
     return BackendError(
         f"model {model!r} failed with status {status}: {text}{_advice(status)}",
         model=model,
@@ -78,7 +79,7 @@ def backend_error(error: Exception, *, model: str) -> BackendError:
         retryable=status in _RETRYABLE_STATUSES or status >= 500,
         provider=getattr(error, "llm_provider", None) or None,
         code=code,
-        type=kind,
+        error_type=kind,
         param=param,
         retry_after=_retry_after(_response_headers(error)),
     )

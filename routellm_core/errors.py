@@ -115,7 +115,7 @@ class BackendError(RouteLLMError):
         retryable: whether the same call may succeed later or elsewhere.
         provider: the provider's name where it is known.
         code: the provider's machine-readable error code where it sent one.
-        type: the provider's kind of error (``invalid_request_error`` …) where it sent one.
+        error_type: the provider's kind of error (``invalid_request_error`` …) where it sent one.
         param: the parameter that the provider names as the fault, where it does.
         retry_after: seconds that the provider asked to wait, where it said so.
     """
@@ -129,7 +129,7 @@ class BackendError(RouteLLMError):
         retryable: bool,
         provider: str | None = None,
         code: str | None = None,
-        type: str | None = None,
+        error_type: str | None = None,
         param: str | None = None,
         retry_after: float | None = None,
     ) -> None:
@@ -139,7 +139,7 @@ class BackendError(RouteLLMError):
         self.retryable = retryable
         self.provider = provider
         self.code = code
-        self.type = type
+        self.error_type = error_type
         self.param = param
         self.retry_after = retry_after
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from routellm_core.training.finetuning_options import FinetuningOptions
+from routellm_core.training.finetuning.options import FinetuningOptions
 
 __all__ = ["Rows", "Tuning", "with_grouped_options"]
 

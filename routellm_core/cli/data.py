@@ -15,8 +15,8 @@ from routellm_core.cli._options import Config, StrongModel, WeakModel, configura
 from routellm_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from routellm_core.training.label_prompts import CallEstimate, LabelPrompt
-    from routellm_core.training.labelling import LabelOutcome, LabelRun
+    from routellm_core.training.labelling.prompts import CallEstimate, LabelPrompt
+    from routellm_core.training.labelling.run import LabelOutcome, LabelRun
 
 __all__ = ["data_app"]
 
@@ -150,14 +150,14 @@ def label(
     """
     from routellm_core.backends.litellm import LiteLLMBackend
     from routellm_core.cli._labelling_report import print_estimate, print_outcome, print_unfinished
-    from routellm_core.training.label_calls import LabelLimits
-    from routellm_core.training.label_prompts import (
+    from routellm_core.training.labelling.calls import LabelLimits
+    from routellm_core.training.labelling.prompts import (
         LabelModels,
         LabelParameters,
         estimate_calls,
         read_label_prompts,
     )
-    from routellm_core.training.labelling import LabelRun
+    from routellm_core.training.labelling.run import LabelRun
 
     settings = configuration(config, strong_model=strong_model, weak_model=weak_model, api_base=api_base).models
     models = LabelModels(

@@ -15,12 +15,12 @@ from routellm_core._files import resolve_checkpoint
 from routellm_core.errors import CheckpointError
 from routellm_core.routers._torch import resolve_device, torch
 from routellm_core.routers.bert import BERTRouter, encode_prompts, token_limit
-from routellm_core.training.base_models import load_base
-from routellm_core.training.finetuning import Encoded, seeded
-from routellm_core.training.finetuning_options import FinetuningOptions, FinetuningProgress
+from routellm_core.training.finetuning.base_models import load_base
+from routellm_core.training.finetuning.loop import Encoded, seeded
+from routellm_core.training.finetuning.options import FinetuningOptions, FinetuningProgress
+from routellm_core.training.finetuning.transformer import SplitRows, TransformerTraining
 from routellm_core.training.outcome import HeldOut, Provenance, TrainedRouter
 from routellm_core.training.rows import PairRows, TrainingRows
-from routellm_core.training.transformer_training import SplitRows, TransformerTraining
 
 __all__ = ["BertOptions", "train_bert"]
 

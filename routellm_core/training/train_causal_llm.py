@@ -23,12 +23,12 @@ from routellm_core.routers._causal_model import last_logits
 from routellm_core.routers._causal_prompt import DEFAULT_MESSAGES, LLAMA_3, ClassifierPrompt
 from routellm_core.routers._torch import resolve_device, torch
 from routellm_core.routers.causal_llm import CausalLLMRouter
-from routellm_core.training.base_models import load_base
-from routellm_core.training.finetuning import Encoded, seeded
-from routellm_core.training.finetuning_options import FinetuningOptions, FinetuningProgress
+from routellm_core.training.finetuning.base_models import load_base
+from routellm_core.training.finetuning.loop import Encoded, seeded
+from routellm_core.training.finetuning.options import FinetuningOptions, FinetuningProgress
+from routellm_core.training.finetuning.transformer import SplitRows, TransformerTraining
 from routellm_core.training.outcome import HeldOut, Provenance, TrainedRouter
 from routellm_core.training.rows import PairRows, TrainingRows
-from routellm_core.training.transformer_training import SplitRows, TransformerTraining
 
 __all__ = ["CausalLLMOptions", "score_labels", "train_causal_llm"]
 

@@ -14,12 +14,12 @@ from routellm_core.errors import ConfigError
 from routellm_core.training.adaptation import Adaptation, adapt, constant_direction
 from routellm_core.training.cards import rows_card_text
 from routellm_core.training.checks import check_pair_rows, check_rows, refuse_leakage
+from routellm_core.training.many_models.battles import models_named
+from routellm_core.training.many_models.train import ModelsRequest, add_models, train_models
 from routellm_core.training.matrix_factorization import CheckpointFacts, reference_quantiles, write_checkpoint
 from routellm_core.training.mf_start import MfStart
-from routellm_core.training.model_battles import models_named
 from routellm_core.training.outcome import TRAINED, HeldOut, Provenance, TrainedRouter, recorded_facts
 from routellm_core.training.rows import PairRows, TrainingRows, pair_rows
-from routellm_core.training.train_models import ModelsRequest, add_models, train_models
 
 __all__ = ["train_matrix_factorization"]
 

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file
 
 from routellm_core.errors import CheckpointError, ConfigError
 from routellm_core.routers._torch import resolve_device
-from routellm_core.training.finetuning import Finetuning, LabelledRows
-from routellm_core.training.finetuning_options import FinetuningOptions
-from routellm_core.training.finetuning_state import FinetuningState, Position
+from routellm_core.training.finetuning.loop import Finetuning, LabelledRows
+from routellm_core.training.finetuning.options import FinetuningOptions
+from routellm_core.training.finetuning.state import FinetuningState, Position
 from routellm_core.training.train_bert import BertOptions, train_bert
 from routellm_core.training.train_causal_llm import CausalLLMOptions, train_causal_llm
 

@@ -13,16 +13,16 @@ from routellm_core.backends.base import ModelSettings
 from routellm_core.backends.litellm import LiteLLMBackend
 from routellm_core.errors import BackendError, ConfigError
 from routellm_core.testing.local_models import LocalModelServer
-from routellm_core.training.judge_prompts import comparison_messages, parse_verdict
-from routellm_core.training.label_calls import LabelLimits
-from routellm_core.training.label_prompts import (
+from routellm_core.training.labelling.calls import LabelLimits
+from routellm_core.training.labelling.judge_prompts import comparison_messages, parse_verdict
+from routellm_core.training.labelling.prompts import (
     LabelModels,
     LabelParameters,
     LabelPrompt,
     estimate_calls,
     read_label_prompts,
 )
-from routellm_core.training.labelling import LabelRun
+from routellm_core.training.labelling.run import LabelRun
 from routellm_core.training.rows import PairRows, load_rows
 
 

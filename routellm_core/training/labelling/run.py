@@ -15,10 +15,10 @@ from typing import Any, Final, Literal, TypeAlias
 
 from routellm_core.backends.base import ChatBackend
 from routellm_core.errors import BackendError
-from routellm_core.training.judge_prompts import comparison_messages, parse_verdict
-from routellm_core.training.label_calls import UNREADABLE_STATUS, LabelAnswer, LabelCalls, LabelLimits
-from routellm_core.training.label_files import FailureFile, LabelFile
-from routellm_core.training.label_prompts import LabelModels, LabelParameters, LabelPrompt, Role
+from routellm_core.training.labelling.calls import UNREADABLE_STATUS, LabelAnswer, LabelCalls, LabelLimits
+from routellm_core.training.labelling.files import FailureFile, LabelFile
+from routellm_core.training.labelling.judge_prompts import comparison_messages, parse_verdict
+from routellm_core.training.labelling.prompts import LabelModels, LabelParameters, LabelPrompt, Role
 from routellm_core.types import Tier
 
 __all__ = ["LabelOutcome", "LabelRun", "Winner"]

@@ -19,9 +19,9 @@ from routellm_core.routers.base import Router
 from routellm_core.training.adaptation import folds_by_prompt
 from routellm_core.training.cards import rows_card_text
 from routellm_core.training.checks import RowsReport, check_pair_rows, check_rows, refuse_leakage
-from routellm_core.training.finetuning import Finetuning, LabelledRows, LabelModel, label_probabilities
-from routellm_core.training.finetuning_options import FinetuningOptions, FinetuningProgress
-from routellm_core.training.finetuning_state import FinetuningState
+from routellm_core.training.finetuning.loop import Finetuning, LabelledRows, LabelModel, label_probabilities
+from routellm_core.training.finetuning.options import FinetuningOptions, FinetuningProgress
+from routellm_core.training.finetuning.state import FinetuningState
 from routellm_core.training.matrix_factorization import reference_quantiles
 from routellm_core.training.outcome import (
     LENGTH,

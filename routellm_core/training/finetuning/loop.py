@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from routellm_core.errors import ConfigError
 from routellm_core.routers._torch import is_out_of_memory, plan_batches, resolve_dtype, torch
-from routellm_core.training.finetuning_options import FinetuningOptions, FinetuningProgress
-from routellm_core.training.finetuning_state import FinetuningState, Position
+from routellm_core.training.finetuning.options import FinetuningOptions, FinetuningProgress
+from routellm_core.training.finetuning.state import FinetuningState, Position
 
 __all__ = ["Encoded", "Finetuning", "LabelModel", "LabelledRows", "label_probabilities", "seeded"]
 

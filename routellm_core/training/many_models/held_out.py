@@ -14,9 +14,9 @@ import numpy.typing as npt
 from routellm_core.errors import ConfigError
 from routellm_core.training.adaptation import FOLDS, sigmoid
 from routellm_core.training.checks import MIN_LABELS, MIN_ROWS
+from routellm_core.training.many_models.battles import ModelBattles
+from routellm_core.training.many_models.fit import GainScale, ModelDesign, fit_models, has_many_rows
 from routellm_core.training.mf_start import MfStart
-from routellm_core.training.model_battles import ModelBattles
-from routellm_core.training.model_fit import GainScale, ModelDesign, fit_models, has_many_rows
 from routellm_core.training.outcome import TRAINED, HeldOut
 from routellm_core.training.rows import MixedRows, PairRows, TrainingRows, pair_rows
 

@@ -12,7 +12,7 @@ from routellm_core.backends.base import ChatBackend
 from routellm_core.errors import BackendError, ConfigError
 from routellm_core.pricing import estimate_tokens, price_of
 from routellm_core.prompts import message_text
-from routellm_core.training.label_prompts import LabelModels, Role
+from routellm_core.training.labelling.prompts import LabelModels, Role
 from routellm_core.types import ChatMessage
 
 __all__ = ["UNREADABLE_STATUS", "LabelAnswer", "LabelCalls", "LabelLimits"]

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from routellm_core.embeddings.base import Embeddings
 from routellm_core.errors import ConfigError
 from routellm_core.training.adaptation import constant_direction, folds_by_prompt
+from routellm_core.training.many_models.battles import ModelBattles
+from routellm_core.training.many_models.fit import GainScale, ModelDesign, ModelsFit
 from routellm_core.training.mf_start import MfStart
-from routellm_core.training.model_battles import ModelBattles
-from routellm_core.training.model_fit import GainScale, ModelDesign, ModelsFit
 
 __all__ = ["KnownModels", "ModelVectors", "fitted_vectors"]
 

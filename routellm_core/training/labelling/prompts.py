@@ -15,7 +15,7 @@ from routellm_core.pricing import estimate_tokens, price_of
 from routellm_core.prompt_files import Conversation, read_records
 from routellm_core.prompts import message_text
 from routellm_core.routers._dataset_files import row_files
-from routellm_core.training.judge_prompts import PROMPT_VERSION, comparison_messages
+from routellm_core.training.labelling.judge_prompts import PROMPT_VERSION, comparison_messages
 from routellm_core.types import ChatMessage
 
 __all__ = [

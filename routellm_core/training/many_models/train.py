@@ -13,13 +13,13 @@ import numpy.typing as npt
 from routellm_core.errors import ConfigError
 from routellm_core.training.adaptation import constant_direction, folds_by_prompt
 from routellm_core.training.checks import RARE, RowsReport, check_pair_rows, check_rows, refuse_leakage
+from routellm_core.training.many_models.battles import ModelBattles, model_battles
+from routellm_core.training.many_models.cards import models_card_text
+from routellm_core.training.many_models.fit import GainScale, ModelDesign, fit_models
+from routellm_core.training.many_models.held_out import Compare, HeldOutUtilities, Pair, measured_pairs
+from routellm_core.training.many_models.vectors import KnownModels, ModelVectors, fitted_vectors
 from routellm_core.training.matrix_factorization import CheckpointFacts, reference_quantiles, write_model_vectors
 from routellm_core.training.mf_start import MfStart
-from routellm_core.training.model_battles import ModelBattles, model_battles
-from routellm_core.training.model_cards import models_card_text
-from routellm_core.training.model_fit import GainScale, ModelDesign, fit_models
-from routellm_core.training.model_held_out import Compare, HeldOutUtilities, Pair, measured_pairs
-from routellm_core.training.model_vectors import KnownModels, ModelVectors, fitted_vectors
 from routellm_core.training.outcome import HeldOut, Provenance, TrainedRouter, recorded_facts
 from routellm_core.training.rows import PairRows, TrainingRows, pair_rows
 

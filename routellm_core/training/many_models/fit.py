@@ -24,7 +24,7 @@ from routellm_core.training.adaptation import (
     calibrated_odds,
     sigmoid,
 )
-from routellm_core.training.model_battles import ModelBattles
+from routellm_core.training.many_models.battles import ModelBattles
 
 __all__ = ["GainScale", "ModelDesign", "ModelsFit", "NormalEquations", "fit_models", "has_many_rows"]
 

@@ -11,10 +11,10 @@ from routellm_core.errors import ConfigError
 from routellm_core.evals.held_out import compare_held_out
 from routellm_core.routers.matrix_factorization import MatrixFactorizationRouter, MfCheckpoint
 from routellm_core.testing.contract import RouterContract
-from routellm_core.training import model_fit
 from routellm_core.training.adaptation import Strength
-from routellm_core.training.model_battles import ModelBattles, model_battles, models_named
-from routellm_core.training.model_fit import ModelDesign, NormalEquations, fit_models
+from routellm_core.training.many_models import fit as model_fit
+from routellm_core.training.many_models.battles import ModelBattles, model_battles, models_named
+from routellm_core.training.many_models.fit import ModelDesign, NormalEquations, fit_models
 from routellm_core.training.rows import MixedRows, PairRows, PreferenceRows, QualityRows
 from routellm_core.training.train_mf import train_matrix_factorization
 
@@ -188,7 +188,12 @@ def test_many_rows_are_chosen_for_by_one_fold(monkeypatch):
     monkeypatch.setattr(model_fit, "_MANY_ROWS", 100)
     solved = []
     solve = NormalEquations.solve
-    monkeypatch.setattr(NormalEquations, "solve", lambda *given: solved.append(1) or solve(*given))
+
+    def counted(*given, **options):
+        solved.append(1)
+        return solve(*given, **options)
+
+    monkeypatch.setattr(NormalEquations, "solve", counted)
     once = fit_models(design)
     assert len(solved) == len(design.strengths()) + 1
     assert once.directions.shape == each.directions.shape

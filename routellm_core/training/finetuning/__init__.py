@@ -1,0 +1,1 @@
+"""Fine-tuning of transformers, shared by ``bert`` and ``causal_llm``: options, loop, resumable state."""
