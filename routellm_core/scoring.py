@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,9 @@ from routellm_core.routers.base import Router, checked_scores
 from routellm_core.types import FloatArray
 
 __all__ = ["AsyncScorer", "score_in_batches"]
+
+_COMPUTING_WORKERS = 2  # one more than computes, to prepare its batch meanwhile
+_WAITING_SHARE = 0.2  # a call that computes for less of its time waits
 
 
 def score_in_batches(router: Router, prompts: Iterable[str], *, batch_size: int = 256) -> Iterator[FloatArray]:
@@ -40,20 +44,24 @@ def score_in_batches(router: Router, prompts: Iterable[str], *, batch_size: int 
 class AsyncScorer:
     """Scores prompts of concurrent tasks together, in worker threads, without blocking the event loop.
 
-    While all workers are busy, arriving prompts queue up; a worker that becomes free takes the whole queue (up to
-    ``max_batch``) as one batch. Nothing waits on purpose: at low load a prompt is scored at once and alone, under
-    load the batches grow by themselves. That suits an HTTP embedder, a GPU and a table look-up alike.
+    Prompts that arrive together, or while others are being scored, queue up, and a call of the router takes the whole
+    queue (up to ``max_batch``): at low load a prompt is scored at once and alone, under load the batches grow by
+    themselves. Calls that take longer than ``patience`` overlap. As many as ``workers`` do so where the calls mostly
+    wait, for an embedding service; where they compute, two, for more would only take turns, with smaller batches.
 
     Args:
         router: the router.
         max_batch: prompts per call of the router.
         workers: calls of the router at a time.
+        patience: seconds that the queue leaves to the last call before the next one starts beside it.
     """
 
-    def __init__(self, router: Router, *, max_batch: int = 128, workers: int = 4) -> None:
+    def __init__(self, router: Router, *, max_batch: int = 128, workers: int = 8, patience: float = 0.005) -> None:
         self._router = router
         self._max_batch = max_batch
         self._workers = workers
+        self._patience = patience
+        self._mostly_waits = False
         # Threads start on first use; one queue per event loop, since futures belong to their loop.
         self._executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix=f"routellm-{router.name}")
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
@@ -70,19 +78,39 @@ class AsyncScorer:
             queue = self._queues.setdefault(loop, _Queue())
         future: asyncio.Future[float] = loop.create_future()
         queue.waiting.append((prompt, future))
-        self._dispatch(loop, queue)
+        self._dispatch_in(0.0, loop, queue)
         return await future
 
+    def _dispatch_in(self, seconds: float, loop: asyncio.AbstractEventLoop, queue: _Queue) -> None:
+        if not queue.is_due:
+            queue.is_due = True
+            loop.call_later(seconds, self._dispatch, loop, queue)
+
     def _dispatch(self, loop: asyncio.AbstractEventLoop, queue: _Queue) -> None:
-        while queue.waiting and queue.busy < self._workers:
+        queue.is_due = False
+        workers = self._workers if self._mostly_waits else min(self._workers, _COMPUTING_WORKERS)
+        while queue.waiting and queue.busy < workers:
+            if queue.busy and (left := queue.last_began + self._patience - loop.time()) > 0:
+                self._dispatch_in(left, loop, queue)
+                return
             count = min(len(queue.waiting), self._max_batch)
             batch = [queue.waiting.popleft() for _ in range(count)]
             batch = [(prompt, future) for prompt, future in batch if not future.done()]  # a cancelled caller left
             if not batch:
                 continue
             queue.busy += 1
-            task = loop.run_in_executor(self._executor, checked_scores, self._router, [prompt for prompt, _ in batch])
+            queue.last_began = loop.time()
+            task = loop.run_in_executor(self._executor, self._scores, [prompt for prompt, _ in batch])
             task.add_done_callback(lambda done, batch=batch: self._deliver(loop, queue, batch, done))  # type: ignore[misc]
+
+    def _scores(self, prompts: Sequence[str]) -> FloatArray:
+        began, computed = time.perf_counter(), time.thread_time()
+        try:
+            return checked_scores(self._router, prompts)
+        finally:
+            seconds = time.perf_counter() - began
+            if seconds > self._patience:  # a shorter call (from a cache, say) tells nothing of the others
+                self._mostly_waits = time.thread_time() - computed < _WAITING_SHARE * seconds
 
     def _deliver(
         self,
@@ -105,8 +133,10 @@ class AsyncScorer:
 
 
 class _Queue:
-    """One event loop's waiting prompts, and how many batches are under way for it."""
+    """One event loop's waiting prompts, how many batches are under way for it, and when the last of them began."""
 
     def __init__(self) -> None:
         self.waiting: deque[tuple[str, asyncio.Future[float]]] = deque()
         self.busy = 0
+        self.last_began = 0.0
+        self.is_due = False

@@ -255,17 +255,9 @@ class ModelSelector:
     def _finish(self, decision: RoutingDecision, session: str | None) -> RoutingDecision:
         if self._memory is not None and session is not None:
             decision = self._stick(self._memory, session, decision)
-        logger.info(
-            "routed to %s",
-            decision.tier,
-            extra={
-                "router": decision.router,
-                "tier": decision.tier,
-                "score": decision.score,
-                "threshold": decision.threshold,
-                "latency_seconds": decision.latency_seconds,
-            },
-        )
+        if logger.isEnabledFor(logging.INFO):
+            names = ("router", "tier", "score", "threshold", "latency_seconds")
+            logger.info("routed to %s", decision.tier, extra={name: getattr(decision, name) for name in names})
         return decision
 
     def _stick(self, memory: ConversationMemory, session: str, decision: RoutingDecision) -> RoutingDecision:

@@ -53,8 +53,8 @@ class ServerSettings(BaseModel):
         cors_origins: origins whose pages may call the server from a browser; ``["*"]`` is any.
         embedding_model: who answers ``/v1/embeddings``; None passes them to the strong model's provider, with the model
             that the request names.
-        count_streamed_tokens: ask models for the usage of a stream when the client did not, and keep it from the client;
-            without it the tokens and dollars of such streams are not known.
+        count_streamed_tokens: ask models for the usage of a stream when the client did not, and keep it from the
+            client; without it the tokens and dollars of such streams are not known.
         shutdown_seconds: how long answers in progress may go on after a signal to stop.
         chat_page: serve the chat page at ``/``.
         log_prompts: write each routed prompt into the log; off, no prompt is ever written.
@@ -79,7 +79,10 @@ class ServerSettings(BaseModel):
     @classmethod
     def _key_forms(cls, value: Any) -> Any:
         if isinstance(value, str):  # from the environment
-            value = [key.strip() for key in value.split(",") if key.strip()]
+            keys = [key.strip() for key in value.split(",") if key.strip()]
+            if value and not keys:
+                raise ValueError("holds no key; write keys with commas between them, or leave it out")
+            value = keys
         return [{"key": entry} if isinstance(entry, str) else entry for entry in value] if value else []
 
     @field_validator("embedding_model", mode="before")

@@ -23,8 +23,8 @@ __all__ = ["DirectClient", "not_understood"]
 _KEEP_ALIVE_SECONDS = 4.0
 _CONNECT_SECONDS = 30.0
 _READ_BYTES = 64 * 1024
-_LONGEST_EVENT = 1_000_000
-_ERROR_EVENT = re.compile(rb'^data:\s*(\{\s*"error".*)', re.MULTILINE)
+_LONGEST_EVENT = 32 * 2**20  # a generated image is one event
+_ERROR_EVENT = re.compile(rb'^data:\s*(\{\s*"error"\s*:\s*[^\sn].*)', re.MULTILINE)  # not: "error": null
 _RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
 
 
@@ -65,11 +65,14 @@ class DirectClient:
             sock_read=model.timeout,
         )
         try:
-            response = await self._open().post(endpoint.url(path), data=data, headers=endpoint.headers, timeout=limits)
-            if response.status >= 400:
-                raise _refusal(response, await response.read(), model)
+            # A redirection is refused: it could lead the key to another host.
+            response = await self._open().post(
+                endpoint.url(path), data=data, headers=endpoint.headers, timeout=limits, allow_redirects=False
+            )
+            if response.status >= 300:
+                raise _refusal(response, await response.read(), model, endpoint)
             if is_streamed:
-                return await _checked_stream(response, model)
+                return await _checked_stream(response, model, endpoint)
             return await response.read()
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             raise _connection_error(error, model) from error
@@ -94,14 +97,18 @@ class DirectClient:
         return session
 
 
-async def _checked_stream(response: ClientResponse, model: ModelSettings) -> AsyncIterator[bytes]:
-    if not response.content_type.startswith("text/event-stream"):
-        content = await response.read()
-        raise _refusal(response, content, model) if b'"error"' in content else not_understood(model.model, content)
-    return _events(response, model)
+async def _checked_stream(
+    response: ClientResponse, model: ModelSettings, endpoint: OpenAIEndpoint
+) -> AsyncIterator[bytes]:
+    if response.content_type.startswith("text/event-stream"):
+        return _events(response, model, endpoint)
+    content = await response.read()
+    if b'"error"' in content:
+        raise _refusal(response, content, model, endpoint)
+    raise not_understood(model.model, content)
 
 
-async def _events(response: ClientResponse, model: ModelSettings) -> AsyncIterator[bytes]:
+async def _events(response: ClientResponse, model: ModelSettings, endpoint: OpenAIEndpoint) -> AsyncIterator[bytes]:
     """Yield the stream in whole events, so that nothing is ever cut within one; an error event is raised."""
     import aiohttp
 
@@ -113,9 +120,9 @@ async def _events(response: ClientResponse, model: ModelSettings) -> AsyncIterat
                 if len(pending) > _LONGEST_EVENT:
                     raise not_understood(model.model, pending)
                 if b'"error"' in whole and (found := _ERROR_EVENT.search(whole)):
-                    if found.start():
-                        yield whole[: found.start()]
-                    raise _refusal(response, found[1], model)
+                    if before := _whole_events(whole[: found.start()])[0]:
+                        yield before
+                    raise _refusal(response, found[1], model, endpoint)
                 if whole:
                     yield whole
     except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -133,17 +140,19 @@ def _whole_events(data: bytes) -> tuple[bytes, bytes]:
     return data[:end], data[end:]
 
 
-def _refusal(response: ClientResponse, content: bytes, model: ModelSettings) -> BackendError:
+def _refusal(response: ClientResponse, content: bytes, model: ModelSettings, endpoint: OpenAIEndpoint) -> BackendError:
     envelope = _envelope(content)
     status = response.status if response.status >= 400 else _claimed_status(envelope)
     text = str(envelope.get("message") or content[:300].decode("utf-8", "replace").strip() or response.reason)
+    if 300 <= response.status < 400:
+        text = f"it redirects to {response.headers.get('Location', 'nowhere')}; set api_base to where the model is"
     return BackendError(
-        f"model {model.model!r} failed with status {status}: {text[:1000].rstrip('.')}",
+        f"model {model.model!r} failed with status {status}: {endpoint.without_secrets(text[:1000]).rstrip('.')}",
         model=model.model,
         status_code=status,
         retryable=status in _RETRYABLE_STATUSES or status >= 500,
         code=_text_or_none(envelope.get("code")),
-        type=_text_or_none(envelope.get("type")),
+        error_type=_text_or_none(envelope.get("type")),
         param=_text_or_none(envelope.get("param")),
         retry_after=_seconds(response.headers.get("Retry-After")),
     )

@@ -7,21 +7,24 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from routellm_core.backends.base import ModelSettings
 
-__all__ = ["OpenAIEndpoint", "openai_endpoint"]
+__all__ = ["OpenAIEndpoint", "neighbour", "openai_endpoint"]
 
 _OPENAI = "https://api.openai.com/v1"
 _OLLAMA = "http://localhost:11434"
 _OPENAI_NAME = re.compile(r"(gpt-|o\d|chatgpt-|ft:gpt-|text-embedding-)")
+_PROVIDERS = frozenset({"openai", "hosted_vllm", "ollama", "ollama_chat", "azure"})
 # Options of a model's `extra` that mean something to litellm alone.
 _LITELLM_ONLY = frozenset(
     {"additional_drop_params", "allowed_openai_params", "custom_llm_provider", "drop_params", "mock_response"}
 )
 # Options of `extra` that say how the request is sent, and are no part of its body.
 _TRANSPORT = frozenset({"api_version", "extra_body", "extra_headers", "extra_query", "organization"})
+_SECRET_HEADER = re.compile(r"auth|key|secret|token", re.IGNORECASE)
+_SHORTEST_SECRET = 4  # a shorter value would tear up words
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,14 @@ class OpenAIEndpoint:
     def url(self, path: str) -> str:
         """Return the URL of an operation, such as ``chat/completions``."""
         return f"{self.base_url}/{path}{self.query}"
+
+    def without_secrets(self, text: str) -> str:
+        """Return ``text`` without the keys in this endpoint's headers, which a server may quote in its errors."""
+        for name, value in self.headers.items():
+            secret = value.removeprefix("Bearer ").strip()
+            if _SECRET_HEADER.search(name) and len(secret) >= _SHORTEST_SECRET:
+                text = text.replace(secret, "***")
+        return text
 
 
 def openai_endpoint(model: ModelSettings, environment: Mapping[str, str] | None = None) -> OpenAIEndpoint | None:
@@ -82,6 +93,23 @@ def openai_endpoint(model: ModelSettings, environment: Mapping[str, str] | None 
     return None
 
 
+def neighbour(model: ModelSettings, name: str) -> ModelSettings:
+    """Return the settings of another model at the server of ``model``, which must have an OpenAI endpoint.
+
+    Args:
+        model: a model there.
+        name: the other's; whatever it says, it is asked for at the same server.
+    """
+    provider, slash, _ = model.model.partition("/")
+    if not slash:
+        name = f"openai/{name}"
+    elif provider in _PROVIDERS:
+        name = f"{provider}/{name.removeprefix(f'{provider}/')}"
+    transport = {key: value for key, value in model.extra.items() if key in _TRANSPORT and key != "extra_body"}
+    prices = {"input_cost_per_token": None, "output_cost_per_token": None}
+    return model.model_copy(update={"model": name, "extra": transport, **prices})
+
+
 def _is_openai_name(model: ModelSettings) -> bool:
     # A bare name is some provider's that litellm knows, unless a server of one's own is named: that may serve any.
     return bool(model.relay or model.api_base or _OPENAI_NAME.match(model.model))
@@ -101,7 +129,8 @@ def _azure(model: ModelSettings, base: str, deployment: str, variables: Mapping[
     version = model.extra.get("api_version") or variables.get("AZURE_API_VERSION")
     if version is None:  # Azure's own v1 protocol names the deployment in the body, as OpenAI does
         return _built(model, f"{base}/openai/v1", deployment, headers, {})
-    return _built(model, f"{base}/openai/deployments/{deployment}", deployment, headers, {"api-version": str(version)})
+    path = quote(deployment, safe="")  # a client may name it, for embeddings
+    return _built(model, f"{base}/openai/deployments/{path}", deployment, headers, {"api-version": str(version)})
 
 
 def _built(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -17,15 +18,29 @@ __all__ = ["send_through_litellm"]
 
 # What a client may say about a call. Anything else would be an argument of litellm's own: api_base, say, would send
 # the provider's key to a server of the client's choice.
-_OPENAI_PARAMETERS = """
-    audio background dimensions echo encoding_format frequency_penalty function_call functions include input
-    instructions logit_bias logprobs max_completion_tokens max_output_tokens max_tool_calls max_tokens messages metadata
-    modalities model moderation n parallel_tool_calls prediction presence_penalty previous_response_id prompt
-    prompt_cache_key prompt_cache_options prompt_cache_retention reasoning reasoning_effort response_format
-    safety_identifier seed service_tier stop store stream stream_options suffix temperature text thinking tool_choice
-    tools top_k top_logprobs top_p truncation user verbosity web_search_options
-"""
-_ALLOWED = frozenset(_OPENAI_PARAMETERS.split())
+_PARAMETERS = {
+    "chat/completions": """
+        audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens messages
+        metadata modalities model moderation n parallel_tool_calls prediction presence_penalty prompt_cache_key
+        prompt_cache_options prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier
+        stop store stream stream_options temperature thinking tool_choice tools top_k top_logprobs top_p user verbosity
+        web_search_options
+    """,
+    "completions": """
+        best_of echo frequency_penalty logit_bias logprobs max_tokens model n presence_penalty prompt seed stop stream
+        stream_options suffix temperature top_p user
+    """,
+    "responses": """
+        background include input instructions max_output_tokens max_tool_calls metadata model parallel_tool_calls
+        previous_response_id prompt prompt_cache_key reasoning safety_identifier service_tier store stream
+        stream_options temperature text tool_choice tools top_logprobs top_p truncation user
+    """,
+    "embeddings": "dimensions encoding_format input model user",
+}
+_ALLOWED = {operation: frozenset(names.split()) for operation, names in _PARAMETERS.items()}
+_REFUSED_BY_THE_SDK = re.compile(r"unexpected keyword argument '(\w+)'")
+_SHORTEST_SECRET = 4  # a shorter key would tear up words
+_NEEDED = {"completions": "prompt", "responses": "input"}  # optional for OpenAI, positional for litellm
 _FUNCTIONS = {"completions": "atext_completion", "responses": "aresponses", "embeddings": "aembedding"}
 
 
@@ -46,29 +61,39 @@ async def send_through_litellm(
         BackendError: the call failed, also from the iterator; or the parameters hold one that OpenAI does not have.
     """
     for name in parameters:
-        if name not in _ALLOWED:
-            raise _unknown_parameter(name, model.model)
-    if operation == "chat/completions":
-        answer = await LiteLLMBackend().acomplete(model, parameters)
-    else:
-        litellm = await asyncio.to_thread(import_litellm)  # the first import takes seconds
-        try:
+        if name not in _ALLOWED[operation]:
+            raise _bad_request(
+                f"unknown parameter {name!r}: model {model.model!r} is reached through litellm, which takes OpenAI's "
+                "parameters of this operation only. Set it in the model's `extra` where every call should have it",
+                model.model,
+                name,
+                "unknown_parameter",
+            )
+    needed = _NEEDED.get(operation)
+    if needed is not None and parameters.get(needed) in (None, []):
+        raise _bad_request(f"you must provide {needed!r}", model.model, needed, "missing_required_parameter")
+    litellm = await asyncio.to_thread(import_litellm)  # the first import takes seconds
+    try:
+        if operation == "chat/completions":
+            answer = await LiteLLMBackend().acomplete(model, parameters)
+        else:
             answer = await getattr(litellm, _FUNCTIONS[operation])(**litellm_arguments(model, parameters))
-        except Exception as error:
-            raise backend_error(error, model=model.model) from error
+    except Exception as error:
+        raise _translated(error, model) from error
     if not parameters.get("stream"):
-        return to_json(_record(answer))
-    return _events(answer, model.model, names_events=operation == "responses")
+        return to_json(_record(answer, operation))
+    return _events(answer, model, operation)
 
 
-async def _events(chunks: AsyncIterator[Any], label: str, *, names_events: bool) -> AsyncIterator[bytes]:
+async def _events(chunks: AsyncIterator[Any], model: ModelSettings, operation: str) -> AsyncIterator[bytes]:
+    names_events = operation == "responses"
     try:
         async for chunk in chunks:
-            record = _record(chunk)
+            record = _record(chunk, operation)
             name = b"event: " + str(record.get("type", "message")).encode() + b"\n" if names_events else b""
             yield name + b"data: " + to_json(record) + b"\n\n"
     except Exception as error:
-        raise backend_error(error, model=label) from error
+        raise _translated(error, model) from error
     finally:
         if hasattr(chunks, "aclose"):  # a client that leaves early must free the connection
             await chunks.aclose()
@@ -76,19 +101,58 @@ async def _events(chunks: AsyncIterator[Any], label: str, *, names_events: bool)
         yield b"data: [DONE]\n\n"
 
 
-def _unknown_parameter(name: str, label: str) -> BackendError:
+def _translated(error: Exception, model: ModelSettings) -> BackendError:
+    translated = backend_error(error, model=model.model)
+    key = model.api_key.get_secret_value() if model.api_key is not None else ""
+    if len(key) >= _SHORTEST_SECRET:  # a provider may quote it
+        translated.args = (str(translated).replace(key, "***"),)
+    if found := _REFUSED_BY_THE_SDK.search(str(translated)):
+        return _bad_request(str(translated), model.model, found[1], "unknown_parameter")
+    return translated
+
+
+def _bad_request(message: str, label: str, param: str, code: str) -> BackendError:
     return BackendError(
-        f"unknown parameter {name!r}: model {label!r} is reached through litellm, which takes OpenAI's parameters "
-        "only. Set it in the model's `extra` where every call should have it",
+        message,
         model=label,
         status_code=400,
         retryable=False,
-        code="unknown_parameter",
-        type="invalid_request_error",
-        param=name,
+        code=code,
+        error_type="invalid_request_error",
+        param=param,
     )
 
 
-def _record(value: Any) -> dict[str, Any]:
+def _record(value: Any, operation: str) -> dict[str, Any]:
+    """Return an answer or a chunk as OpenAI would send it.
+
+    litellm's objects hold a null for every field that the provider did not send, where OpenAI's own hold none; and its
+    streams give the usage beside an empty choice.
+    """
     record: dict[str, Any] = value.model_dump(mode="json", warnings=False)
-    return record
+    if operation == "responses":
+        return record
+    choices = record.get("choices")
+    if isinstance(choices, list):
+        is_usage = record.get("usage") and not any(_says_something(choice) for choice in choices)
+        record["choices"] = [] if is_usage else [_choice(choice, operation) for choice in choices]
+    if isinstance(record.get("usage"), dict):
+        usage = _without_nulls(record["usage"])
+        record["usage"] = {
+            name: _without_nulls(value) if isinstance(value, dict) else value for name, value in usage.items()
+        }
+    return _without_nulls(record)
+
+
+def _choice(choice: dict[str, Any], operation: str) -> dict[str, Any]:
+    always = {"finish_reason": None, "logprobs": None, **({"text": ""} if operation == "completions" else {})}
+    inner = {part: _without_nulls(choice[part]) for part in ("message", "delta") if isinstance(choice.get(part), dict)}
+    return {**always, **_without_nulls(choice), **inner}
+
+
+def _without_nulls(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if value is not None}
+
+
+def _says_something(choice: Mapping[str, Any]) -> bool:
+    return bool(choice.get("finish_reason") or choice.get("text") or any((choice.get("delta") or {}).values()))

@@ -94,7 +94,21 @@ class ResilientCaller:
         return retrying(**self._waits)(self._attempt, self._models[tier], parameters)
 
     async def _aattempts(self, tier: Tier, parameters: Mapping[str, Any]) -> Any:
-        return await async_retrying(**self._waits)(self._aattempt, self._models[tier], parameters)
+        model = self._models[tier]
+        try:
+            return await self._aattempt(model, parameters)
+        except BackendError as error:
+            if not error.retryable:
+                raise
+            failures = [error]
+
+        async def attempt() -> Any:
+            if failures:
+                raise failures.pop()
+            return await self._aattempt(model, parameters)
+
+        # Only now, with the failure as the first of its attempts: tenacity costs as much as relaying a small answer.
+        return await async_retrying(**self._waits)(attempt)
 
     def _attempt(self, model: ModelSettings, parameters: Mapping[str, Any]) -> Any:
         answer = self._backend.complete(model, parameters)
@@ -119,7 +133,7 @@ def _both_failed(first: BackendError, second: BackendError) -> BackendError:
         retryable=first.retryable,
         provider=first.provider,
         code=first.code,
-        type=first.type,
+        error_type=first.error_type,
         param=first.param,
         retry_after=first.retry_after,
     )

@@ -15,12 +15,14 @@ from pydantic_core import from_json, to_json
 
 from routellm_core.backends.base import ModelSettings
 from routellm_core.backends.direct import DirectClient, not_understood
-from routellm_core.backends.endpoints import openai_endpoint
+from routellm_core.backends.endpoints import OpenAIEndpoint, openai_endpoint
 from routellm_core.backends.litellm_wire import send_through_litellm
 
 __all__ = ["Operation", "WireAnswer", "WireBackend"]
 
 Operation: TypeAlias = Literal["chat/completions", "completions", "responses", "embeddings"]
+
+_REMEMBERED_MODELS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,9 @@ class WireBackend:
     def __init__(self, operation: Operation, client: DirectClient) -> None:
         self._operation = operation
         self._client = client
+        # Where the last models are, by identity: settings hold mappings and so have no hash. They are kept beside the
+        # endpoint, so that no other settings can take their identity.
+        self._endpoints: dict[int, tuple[ModelSettings, OpenAIEndpoint | None]] = {}
 
     def complete(self, model: ModelSettings, parameters: Mapping[str, Any]) -> Any:
         """Bytes are relayed asynchronously only."""
@@ -61,12 +66,19 @@ class WireBackend:
         Raises:
             BackendError: the model failed or answered with something else.
         """
-        endpoint = openai_endpoint(model)
+        endpoint = self._endpoint(model)
         if endpoint is None:
             answer = await send_through_litellm(model, self._operation, parameters)
         else:
             answer = await self._client.send(model, endpoint, self._operation, parameters)
         return self._checked(answer, model.model) if isinstance(answer, bytes) else answer
+
+    def _endpoint(self, model: ModelSettings) -> OpenAIEndpoint | None:
+        if id(model) not in self._endpoints:
+            if len(self._endpoints) >= _REMEMBERED_MODELS:
+                self._endpoints.clear()
+            self._endpoints[id(model)] = model, openai_endpoint(model)
+        return self._endpoints[id(model)][1]
 
     def _checked(self, content: bytes, label: str) -> WireAnswer:
         try:
@@ -74,7 +86,8 @@ class WireBackend:
         except ValueError:
             body = None
         expected = {"responses": "output", "embeddings": "data"}.get(self._operation, "choices")
-        if not isinstance(body, dict) or not body.get(expected):
+        found = body.get(expected) if isinstance(body, dict) else None
+        if not isinstance(found, list) or (expected == "choices" and not found):
             raise not_understood(label, content)
         if self._operation == "chat/completions" and _complete_choices(body["choices"]):
             content = to_json(body)

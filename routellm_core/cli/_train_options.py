@@ -24,7 +24,12 @@ class Rows:
 
     data: Annotated[
         list[str],
-        typer.Option("--data", "-d", help="Labelled rows (.jsonl .csv .parquet); may be given several times."),
+        typer.Option(
+            "--data",
+            "-d",
+            help="Labelled rows: a file (.jsonl .csv .parquet), a folder or hf:owner/name:split, weighed as in "
+            "weight=0.5:FILE. May be given several times.",
+        ),
     ]
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the checkpoint.")]
     strong_model: Annotated[str, typer.Option("--strong-model", help="Name of the strong model.")] = "strong"
@@ -139,4 +144,8 @@ def _recorded(context: typer.Context) -> str:
 
 
 def _without_folders(value: str) -> str:
+    from routellm_core.training.row_sources import RowSource
+
+    if value.startswith("weight="):
+        return RowSource.parse(value).label
     return Path(value).name if Path(value).exists() else value

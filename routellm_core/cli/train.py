@@ -111,6 +111,7 @@ def _arguments(options: Rows, command: str) -> dict[str, Any]:
     """What every training function takes, with the rows read."""
     from routellm_core.evals.held_out import compare_held_out
     from routellm_core.training.outcome import Provenance
+    from routellm_core.training.row_sources import RowSource
     from routellm_core.training.rows import load_rows
 
     return {
@@ -122,7 +123,7 @@ def _arguments(options: Rows, command: str) -> dict[str, Any]:
         "seed": options.seed,
         "provenance": Provenance(
             command=command,
-            data=tuple(Path(source).name if Path(source).exists() else source for source in options.data),
+            data=tuple(RowSource.parse(source).label for source in options.data),
             licences=tuple(options.licence or ()),
         ),
         "compare": compare_held_out,
@@ -171,6 +172,21 @@ def _print_report(trained: Any) -> None:
         table.add_row(name, f"{row['value']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}")
     output.print(table)
     output.print(f"{measured['how']}, {measured['rows']} rows", soft_wrap=True)
+    _print_pairs(facts.get("pairs", []))
     for verdict in measured["verdicts"]:
         output.print(verdict.removeprefix("- "), markup=False, soft_wrap=True)
     output.print(f"checkpoint: {trained.folder} (load it with checkpoint_path)", markup=False, soft_wrap=True)
+
+
+def _print_pairs(pairs: list[dict[str, Any]]) -> None:
+    """Print how well the other pairs of a checkpoint over many models are routed."""
+    if not pairs:
+        return
+    from rich.table import Table
+
+    table = Table("strong", "weak", "rows", "APGR", "95 % interval", box=None, pad_edge=False, title="Other pairs")
+    for pair in pairs:
+        row = pair["apgr"]
+        interval = f"{row['low']:.3f} to {row['high']:.3f}"
+        table.add_row(pair["strong"], pair["weak"], str(pair["rows"]), f"{row['value']:.3f}", interval)
+    output.print(table)

@@ -25,11 +25,14 @@ class AccessControl:
 
     Args:
         keys: the keys that are let in; without any, every client is.
+        counted: the access control that this one replaces, whose counts go on.
     """
 
-    def __init__(self, keys: Sequence[ClientKey]) -> None:
+    def __init__(self, keys: Sequence[ClientKey], *, counted: AccessControl | None = None) -> None:
         self._keys = [(_digest(key.key.get_secret_value()), key) for key in keys]
-        self._windows = FixedWindowRateLimiter(MemoryStorage())
+        self._windows: FixedWindowRateLimiter = (
+            FixedWindowRateLimiter(MemoryStorage()) if counted is None else counted._windows
+        )
 
     @property
     def needs_key(self) -> bool:
@@ -51,16 +54,16 @@ class AccessControl:
         if not self._keys:
             return None
         key = self._key(authorization)
-        if (limit := _request_limit(key)) and not self._windows.hit(limit, key.name):
+        if (limit := _request_limit(key)) and not self._windows.hit(limit, _identity(key)):
             raise self._exhausted(limit, key, f"{key.requests_per_minute} requests a minute", "rate_limit_exceeded")
-        if (budget := _budget(key)) and not self._windows.test(budget, key.name):
+        if (budget := _budget(key)) and not self._windows.test(budget, _identity(key)):
             raise self._exhausted(budget, key, f"${key.dollars_per_day:g} a day", "insufficient_quota")
         return key
 
     def charge(self, key: ClientKey | None, dollars: float) -> None:
         """Count what an answer cost against its client's budget."""
         if key is not None and dollars > 0 and (budget := _budget(key)):
-            self._windows.hit(budget, key.name, cost=math.ceil(dollars * _MICRODOLLARS))
+            self._windows.hit(budget, _identity(key), cost=math.ceil(dollars * _MICRODOLLARS))
 
     def _key(self, authorization: str | None) -> ClientKey:
         scheme, _, token = (authorization or "").partition(" ")
@@ -78,7 +81,7 @@ class AccessControl:
         return found
 
     def _exhausted(self, limit: RateLimitItem, key: ClientKey, allowed: str, code: str) -> RequestError:
-        seconds = max(1.0, self._windows.get_window_stats(limit, key.name).reset_time - time.time())
+        seconds = max(1.0, self._windows.get_window_stats(limit, _identity(key)).reset_time - time.time())
         return RequestError(
             f"the limit of this key, {allowed}, is reached; try again in {seconds:.0f} s",
             status=429,
@@ -90,6 +93,11 @@ class AccessControl:
 def _digest(token: str) -> bytes:
     # Digests have one length, which a comparison of the keys themselves would give away.
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def _identity(key: ClientKey) -> str:
+    # Not the name: without one of its own, a key's name is its place in the list, which a reload can change.
+    return _digest(key.key.get_secret_value()).hex()
 
 
 def _request_limit(key: ClientKey) -> RateLimitItem | None:

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from routellm_core.backends.wire import Operation, WireAnswer
 from routellm_core.errors import BackendError
+from routellm_core.pricing import price_of
 from routellm_core.server.error_responses import RequestError, error_event, error_response
 from routellm_core.server.metrics import Metrics
 from routellm_core.server.request_bodies import OperationRequest
@@ -23,7 +24,7 @@ from routellm_core.server.usage import StreamedUsage, token_counts, with_usage
 from routellm_core.server_settings import ClientKey
 from routellm_core.types import RoutingDecision
 
-__all__ = ["answer_request"]
+__all__ = ["answer_embedding", "answer_request"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,25 +55,54 @@ async def answer_request(
     Raises:
         RouteLLMError: the request cannot be routed, or its client left.
     """
-    decision = await service.decide(parsed.conversation(), model=parsed.model, session=_session(request, parsed))
-    metrics.decided(decision)
+    session = _session(request, parsed)
+    async with _cancelled_when_client_leaves(request.receive):
+        decision = await service.decide(parsed.conversation(), model=parsed.model, session=session)
+        metrics.decided(decision)
+        account = _Account(service, metrics, decision, key)
+        return await _answered(operation, body, parsed, account)
+
+
+async def _answered(
+    operation: Operation, body: Mapping[str, Any], parsed: OperationRequest, account: _Account
+) -> Response:
+    service, metrics = account.service, account.metrics
     is_counted = bool(parsed.stream) and service.settings.count_streamed_tokens and operation != "responses"
     wants_usage = bool((parsed.stream_options or {}).get("include_usage"))
     if is_counted and not wants_usage:
         body = with_usage(body)
-    account = _Account(service, metrics, decision, key)
     try:
-        async with _cancelled_when_client_leaves(request.receive):
-            answer, account.decision = await service.callers[operation].acall(decision, body)
+        answer, account.decision = await service.callers[operation].acall(account.decision, body)
     except BackendError as error:
         metrics.failed(error.model, error.status_code)
-        return error_response(error, decision_headers(decision))
+        return error_response(error, decision_headers(account.decision))
     headers = decision_headers(account.decision)
     if isinstance(answer, WireAnswer):
         account.close(token_counts(answer.usage))
         return Response(answer.content, media_type="application/json", headers=headers)
     account.first_event()
     return _RelayedStream(answer, StreamedUsage(is_hidden=is_counted and not wants_usage), account, headers)
+
+
+async def answer_embedding(
+    request: Request, body: Mapping[str, Any], *, service: RoutingService, metrics: Metrics, key: ClientKey | None
+) -> Response:
+    """Pass an embedding request on; nothing is routed. See :func:`answer_request`.
+
+    Raises:
+        RequestError: no model answers it, or its client left.
+    """
+    model = service.embedding_model(str(body["model"]))
+    try:
+        async with _cancelled_when_client_leaves(request.receive):
+            answer = await service.embed(model, body)
+    except BackendError as error:
+        metrics.failed(error.model, error.status_code)
+        return error_response(error)
+    name = key.name if key else None
+    dollars = metrics.spent(model.model, token_counts(answer.usage), price_of(model), name)
+    service.access.charge(key, dollars)
+    return Response(answer.content, media_type="application/json")
 
 
 def _session(request: Request, parsed: OperationRequest) -> str | None:
@@ -90,7 +120,7 @@ class _Account:
     ) -> None:
         self.decision = decision
         self.metrics = metrics
-        self._service = service
+        self.service = service
         self._key = key
         self._started = time.perf_counter()
 
@@ -100,8 +130,8 @@ class _Account:
     def close(self, usage: Mapping[str, int]) -> None:
         seconds = time.perf_counter() - self._started
         name = self._key.name if self._key else None
-        dollars = self.metrics.answered(self.decision, seconds, usage, self._service.prices, name)
-        self._service.access.charge(self._key, dollars)
+        dollars = self.metrics.answered(self.decision, seconds, usage, self.service.prices, name)
+        self.service.access.charge(self._key, dollars)
 
 
 class _RelayedStream(Response):
@@ -120,8 +150,8 @@ class _RelayedStream(Response):
         self._account = account
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             async with _cancelled_when_client_leaves(receive):
                 async for events in self._events:
                     if passed := self._usage.passed(events):

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from routellm_core.errors import BackendError, RouteLLMError, RoutingError, ScoringError
 
-__all__ = ["RequestError", "envelope", "error_event", "error_response", "status_of"]
+__all__ = ["RequestError", "envelope", "error_event", "error_response", "status_of", "without_secrets"]
 
 _TYPES = {
     401: "authentication_error",
@@ -71,15 +71,20 @@ def envelope(error: Exception) -> dict[str, Any]:
         message = {404: "no such path", 405: "this path does not take this method"}.get(status, str(error.detail))
     else:
         message = str(error) if isinstance(error, RouteLLMError) else "internal error; the server's log has the cause"
-    kind = getattr(error, "type", None) if isinstance(error, BackendError) else None
+    kind = error.error_type if isinstance(error, BackendError) else None
     return {
         "error": {
-            "message": _SECRET.sub(r"\1***", message),
+            "message": without_secrets(message),
             "type": kind or _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error"),
             "param": getattr(error, "param", None),
             "code": getattr(error, "code", None),
         }
     }
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without what looks like a key."""
+    return _SECRET.sub(r"\1***", text)
 
 
 def error_response(error: Exception, headers: dict[str, str] | None = None) -> Response:

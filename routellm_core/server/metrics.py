@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -18,6 +20,8 @@ MULTIPROCESS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _SCORES = tuple(step / 20 for step in range(1, 20))
 
+_Labelled = TypeVar("_Labelled", Counter, Histogram)
+
 
 class Metrics:
     """One server's metrics. No label ever holds a prompt or a key; clients' keys appear by their names."""
@@ -26,51 +30,44 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
-        self.requests = Counter(
-            "routellm_requests", "Answers by operation and HTTP status", ["operation", "status"], registry=registry
-        )
+
+        def counter(name: str, about: str, *labels: str) -> Callable[..., Counter]:
+            return _by_labels(Counter(name, about, labels, registry=registry))
+
+        def histogram(
+            name: str, about: str, label: str, buckets: Sequence[float] = _SECONDS
+        ) -> Callable[..., Histogram]:
+            return _by_labels(Histogram(name, about, [label], buckets=buckets, registry=registry))
+
+        self.requests = counter("routellm_requests", "Answers by operation and HTTP status", "operation", "status")
         self.in_progress = Gauge(
             "routellm_requests_in_progress", "Requests in progress", registry=registry, multiprocess_mode="livesum"
         )
-        self._decisions = Counter(
-            "routellm_decisions", "Routing decisions", ["router", "tier", "model"], registry=registry
-        )
-        self._scores = Histogram(
-            "routellm_score", "P(strong beats weak)", ["router"], buckets=_SCORES, registry=registry
-        )
-        self._routing = Histogram(
-            "routellm_routing_seconds", "Time to a decision", ["router"], buckets=_SECONDS, registry=registry
-        )
-        self._model = Histogram(
-            "routellm_model_seconds", "From the decision to the end of the answer", ["model"], buckets=_SECONDS,
-            registry=registry,
-        )  # fmt: skip
-        self._first = Histogram(
-            "routellm_first_event_seconds", "From the decision to a stream's first event", ["model"], buckets=_SECONDS,
-            registry=registry,
-        )  # fmt: skip
-        self._tokens = Counter("routellm_tokens", "Tokens that models reported", ["model", "kind"], registry=registry)
-        self._dollars = Counter("routellm_dollars", "What answers cost", ["model"], registry=registry)
+        self._decisions = counter("routellm_decisions", "Routing decisions", "router", "tier", "model")
+        self._scores = histogram("routellm_score", "P(strong beats weak)", "router", _SCORES)
+        self._routing = histogram("routellm_routing_seconds", "Time to a decision", "router")
+        self._model = histogram("routellm_model_seconds", "From the decision to the end of the answer", "model")
+        self._first = histogram("routellm_first_event_seconds", "From the decision to a stream's first event", "model")
+        self._tokens = counter("routellm_tokens", "Tokens that models reported", "model", "kind")
+        self._dollars = counter("routellm_dollars", "What answers cost", "model")
         self._saved = Counter(
             "routellm_saved_dollars", "What the strong model would have cost beyond the weak one's answers",
             registry=registry,
         )  # fmt: skip
-        self._key_dollars = Counter("routellm_key_dollars", "What answers cost by client", ["key"], registry=registry)
-        self._errors = Counter("routellm_backend_errors", "Failed model calls", ["model", "status"], registry=registry)
-        self._fallbacks = Counter(
-            "routellm_fallbacks", "Answers by the other model", ["failed", "answered"], registry=registry
-        )
+        self._key_dollars = counter("routellm_key_dollars", "What answers cost by client", "key")
+        self._errors = counter("routellm_backend_errors", "Failed model calls", "model", "status")
+        self._fallbacks = counter("routellm_fallbacks", "Answers by the other model", "failed", "answered")
 
     def decided(self, decision: RoutingDecision) -> None:
         """Count a decision."""
-        self._decisions.labels(decision.router, decision.tier, decision.model).inc()
-        self._routing.labels(decision.router).observe(decision.latency_seconds)
+        self._decisions(decision.router, decision.tier, decision.model).inc()
+        self._routing(decision.router).observe(decision.latency_seconds)
         if decision.score is not None:
-            self._scores.labels(decision.router).observe(decision.score)
+            self._scores(decision.router).observe(decision.score)
 
     def started(self, decision: RoutingDecision, seconds: float) -> None:
         """Count the first event of a stream."""
-        self._first.labels(decision.model).observe(seconds)
+        self._first(decision.model).observe(seconds)
 
     def answered(
         self, decision: RoutingDecision, seconds: float, usage: Mapping[str, int], prices: Mapping[Tier, Price | None],
@@ -88,27 +85,30 @@ class Metrics:
         Returns:
             what it cost, in dollars; 0 where tokens or price are not known.
         """
-        self._model.labels(decision.model).observe(seconds)
+        self._model(decision.model).observe(seconds)
         if decision.fallback_from is not None:
-            self._fallbacks.labels(decision.fallback_from, decision.model).inc()
-        if not usage:
-            return 0.0
-        for kind, count in usage.items():
-            self._tokens.labels(decision.model, kind).inc(count)
+            self._fallbacks(decision.fallback_from, decision.model).inc()
         price, strong = prices[decision.tier], prices["strong"]
-        if price is None:
+        dollars = self.spent(decision.model, usage, price, key_name)
+        if usage and price and strong and decision.tier == "weak":
+            self._saved.inc(max(0.0, strong.dollars(usage["input"], usage["output"]) - dollars))
+        return dollars
+
+    def spent(self, model: str, usage: Mapping[str, int], price: Price | None, key_name: str | None) -> float:
+        """Count the tokens and dollars of an answer; return the dollars, 0 where tokens or price are not known."""
+        for kind, count in usage.items():
+            self._tokens(model, kind).inc(count)
+        if price is None or not usage:
             return 0.0
         dollars = price.dollars(usage["input"], usage["output"])
-        self._dollars.labels(decision.model).inc(dollars)
+        self._dollars(model).inc(dollars)
         if key_name is not None:
-            self._key_dollars.labels(key_name).inc(dollars)
-        if decision.tier == "weak" and strong is not None:
-            self._saved.inc(max(0.0, strong.dollars(usage["input"], usage["output"]) - dollars))
+            self._key_dollars(key_name).inc(dollars)
         return dollars
 
     def failed(self, model: str, status: int) -> None:
         """Count a call that a model failed for good."""
-        self._errors.labels(model, str(status)).inc()
+        self._errors(model, str(status)).inc()
 
     def exposition(self) -> bytes:
         """Return all of them in Prometheus's text format, over all workers."""
@@ -117,3 +117,8 @@ class Metrics:
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)
+
+
+def _by_labels(metric: _Labelled) -> Callable[..., _Labelled]:
+    """Return the part of a metric that has these label values; found again without the library's lock and checks."""
+    return lru_cache(maxsize=512)(metric.labels)

@@ -9,24 +9,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-__all__ = ["describe", "request_body"]
+from routellm_core.server.openapi_answers import ANSWERS, ERROR
 
-_ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
-}
+__all__ = ["describe", "request_body"]
 
 
 def request_body(model: type[BaseModel]) -> dict[str, Any]:
@@ -38,14 +23,14 @@ def request_body(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def describe(app: FastAPI) -> None:
-    """Make ``/openapi.json`` tell of the error envelope that every path can answer with."""
+    """Make ``/openapi.json`` tell what every path answers with, the error envelope included."""
     app.openapi = partial(_description, app)  # type: ignore[method-assign]
 
 
 def _description(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        schema.setdefault("components", {}).setdefault("schemas", {})["Error"] = _ERROR
+        schema.setdefault("components", {}).setdefault("schemas", {})["Error"] = ERROR
         error = {
             "description": "OpenAI's error envelope",
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
@@ -53,6 +38,9 @@ def _description(app: FastAPI) -> dict[str, Any]:
         for path, operations in schema["paths"].items():
             for operation in operations.values():
                 operation["responses"].pop("422", None)
+                operation["responses"]["200"]["content"] = {
+                    media_type: {"schema": answer} for media_type, answer in ANSWERS[path].items()
+                }
                 operation["responses"]["4XX"] = error
                 operation["responses"]["5XX"] = error
                 if path.startswith("/v1/"):

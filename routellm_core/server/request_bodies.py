@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
 from pydantic_core import ErrorDetails, from_json
 from starlette.requests import ClientDisconnect, Request
 
@@ -59,7 +59,7 @@ class ChatCompletionRequest(OperationRequest):
 class CompletionRequest(OperationRequest):
     """``POST /v1/completions``. Text is routed on; tokens have none, so the default tier answers them."""
 
-    prompt: str | list[str] | list[int] | list[list[int]] | None = None
+    prompt: str | list[str] | list[StrictInt] | list[list[StrictInt]] | None = None
 
     def conversation(self) -> Sequence[ChatMessage]:
         """Return the prompt as one user message."""
@@ -86,24 +86,27 @@ class EmbeddingRequest(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     model: str = Field(min_length=1)
-    input: str | list[str] | list[int] | list[list[int]]
+    input: str | list[str] | list[StrictInt] | list[list[StrictInt]]
 
 
 class RouteRequest(BaseModel):
     """``POST /v1/route``: a prompt or messages, and the routing to try."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}]}
+    )
 
     model: str = Field(default="auto", min_length=1, description="router-[name]-[threshold] or auto")
-    messages: list[_Message] | None = Field(default=None, min_length=1)
-    prompt: str | None = None
+    messages: list[_Message] = Field(default=[], min_length=1)
+    prompt: str = ""
 
     def conversation(self) -> str | Sequence[ChatMessage]:
         """Return the prompt or the messages, of which exactly one must be there."""
-        if (self.prompt is None) == (self.messages is None):
+        given = self.model_fields_set & {"prompt", "messages"}
+        if len(given) != 1:
             raise RequestError("give either 'prompt' or 'messages'", param="messages")
-        if self.messages is None:
-            return str(self.prompt)
+        if "prompt" in given:
+            return self.prompt
         return [{"role": message.role, "content": message.content} for message in self.messages]
 
 
@@ -139,7 +142,7 @@ async def read_body(request: Request, kind: type[BaseModel], *, limit: int) -> t
 
 async def _content(request: Request, limit: int) -> bytes:
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
+    if announced.isdecimal() and int(announced) > limit:
         raise _too_long(limit)
     pieces, length = [], 0
     try:
@@ -160,8 +163,11 @@ def _too_long(limit: int) -> RequestError:
 
 
 def _fault(fault: Mapping[str, Any] | ErrorDetails) -> RequestError:
+    # pydantic names the branches of a union between the fields: "str", "list[…]", "dict[…]".
     location = [
-        part for part in fault["loc"] if isinstance(part, int) or not part.startswith(("list[", "str", "dict["))
+        part
+        for part in fault["loc"]
+        if isinstance(part, int) or not (part == "str" or part.startswith(("list[", "dict[")))
     ]
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
     if fault["type"] == "missing":

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,15 +15,22 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from prometheus_client.multiprocess import mark_process_dead
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from routellm_core.config import RouteLLMConfig, build_controller
 from routellm_core.controller import Controller
+from routellm_core.errors import ConfigError, RouteLLMError
 from routellm_core.server.app import create_app
 from routellm_core.server.metrics import MULTIPROCESS_FOLDER
 from routellm_core.server_settings import ServerSettings
 
 __all__ = ["AppFactory", "run_server"]
+
+logger = logging.getLogger(__name__)
+
+_LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
 @dataclass(frozen=True)
@@ -29,14 +40,23 @@ class AppFactory:
     Attributes:
         read_settings: reads the configuration, as the command line amends it.
         routers: the routers to load, the first being the default; None takes the configured one.
+        verbose: log every request and decision; never a prompt.
     """
 
     read_settings: Callable[[], RouteLLMConfig]
     routers: tuple[str, ...] | None = None
+    verbose: bool = False
 
     def __call__(self) -> FastAPI:
         """Return the application."""
-        return create_app(*self.load(), reload=self.load)
+        logging.basicConfig(level=logging.INFO if self.verbose else logging.WARNING, format=_LOG_FORMAT)
+        try:
+            return create_app(*self.load(), reload=self.load)
+        except RouteLLMError as error:
+            if multiprocessing.parent_process() is None:
+                raise
+            logger.error("%s", error)
+            sys.exit(STARTUP_FAILURE)  # by which the parent knows that starting it again is no use
 
     def load(self) -> tuple[Controller, ServerSettings]:
         """Read the settings and load the routers.
@@ -50,20 +70,23 @@ class AppFactory:
 
 
 def run_server(
-    factory: AppFactory, settings: ServerSettings, *, workers: int = 1, verbose: bool = False,
+    factory: AppFactory,
+    settings: ServerSettings,
+    *,
+    workers: int = 1,
     started: Callable[[str], None] = lambda _url: None,
-) -> None:  # fmt: skip
+) -> None:
     """Serve until a signal says stop; then answers in progress are finished.
 
     Args:
         factory: builds the application.
         settings: where to listen, and for how long to finish.
         workers: processes that share the port.
-        verbose: log every request and decision; never a prompt.
         started: told the base URL once the port is taken.
 
     Raises:
-        SystemExit: the port is taken.
+        ConfigError: the address cannot be listened on.
+        SystemExit: the worker processes cannot start.
     """
     config = uvicorn.Config(
         factory,
@@ -71,12 +94,17 @@ def run_server(
         host=settings.host,
         port=settings.port,
         workers=workers,
-        log_level="info" if verbose else "warning",
-        access_log=verbose,
-        timeout_graceful_shutdown=int(settings.shutdown_seconds),
+        log_level="info" if factory.verbose else "warning",
+        access_log=factory.verbose,
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
         server_header=False,
     )
-    listener = config.bind_socket()
+    try:
+        listener = config.bind_socket()
+    except SystemExit:  # uvicorn has logged why
+        raise ConfigError(
+            f"cannot listen on {settings.host} port {settings.port}; is it in use? Choose another with --port"
+        ) from None
     host, port = listener.getsockname()[:2]
     started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
     if workers <= 1:
@@ -91,6 +119,19 @@ def run_server(
 
 
 class _Workers(Multiprocess):
+    def run(self) -> None:
+        """Run until a signal says stop; fail where the workers cannot start."""
+        super().run()
+        if any(process.exitcode == STARTUP_FAILURE for process in self.processes):
+            sys.exit(1)
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace dead workers, and no longer count what they had in progress."""
+        before = [process.pid for process in self.processes]
+        super().keep_subprocess_alive()
+        for pid in {*before} - {process.pid for process in self.processes}:
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
     def handle_hup(self) -> Any:
         """Let each worker read its settings anew; uvicorn would restart them, faulty settings included."""
         for process in self.processes:

@@ -8,23 +8,29 @@ from collections.abc import Mapping
 from typing import Any, get_args
 from urllib.parse import quote
 
+from routellm_core.backends.base import ModelSettings
 from routellm_core.backends.direct import DirectClient
+from routellm_core.backends.endpoints import neighbour, openai_endpoint
 from routellm_core.backends.resilience import ResilientCaller
-from routellm_core.backends.wire import Operation, WireBackend
+from routellm_core.backends.wire import Operation, WireAnswer, WireBackend
 from routellm_core.controller import Controller
 from routellm_core.errors import InvalidThresholdError, RoutingError
 from routellm_core.model_names import format_model_name, parse_model_name
 from routellm_core.pricing import Price, price_of
 from routellm_core.server.access import AccessControl
-from routellm_core.server.error_responses import RequestError
+from routellm_core.server.error_responses import RequestError, without_secrets
 from routellm_core.server_settings import ServerSettings
 from routellm_core.types import ModelPair, RoutingDecision, Tier
 
-__all__ = ["RoutingService", "decision_headers"]
+__all__ = ["DECISION_FIELDS", "RoutingService", "decision_headers"]
+
+DECISION_FIELDS = ("model", "tier", "router", "score", "threshold", "reason", "fallback-from")
+"""What ``x-routellm-…`` headers tell of a decision, each where it is known."""
 
 logger = logging.getLogger(__name__)
 
 _HEADER_SAFE = " !#$&'()*+,-./:;<=>?@[]^_`{|}~"  # everything printable but the percent sign and quotation marks
+_LONGEST_REASON = 500  # characters; clients and proxies refuse long headers
 
 
 class RoutingService:
@@ -34,16 +40,28 @@ class RoutingService:
         controller: decides; its models are called.
         settings: of the server.
         client: connections to OpenAI-compatible models.
+        replaces: the service before this one, whose counts of requests and dollars go on.
 
     Raises:
         ConfigError: the file of client keys cannot be read.
     """
 
-    def __init__(self, controller: Controller, settings: ServerSettings, client: DirectClient) -> None:
+    def __init__(
+        self,
+        controller: Controller,
+        settings: ServerSettings,
+        client: DirectClient,
+        *,
+        replaces: RoutingService | None = None,
+    ) -> None:
         self.controller = controller
         self.settings = settings
-        self.access = AccessControl(settings.client_keys())
+        keys = settings.client_keys()
+        self.access: AccessControl = AccessControl(keys, counted=replaces.access if replaces else None)
         self.prices: dict[Tier, Price | None] = {tier: price_of(model) for tier, model in controller.models.items()}
+        unpriced = ", ".join(controller.model_pair.of(tier) for tier, price in self.prices.items() if price is None)
+        if unpriced and any(key.dollars_per_day is not None for key in keys):
+            logger.warning("dollars_per_day does not count %s: set input_ and output_cost_per_token", unpriced)
         self.callers = {
             operation: ResilientCaller(WireBackend(operation, client), controller.models, policy=controller.resilience)
             for operation in get_args(Operation)
@@ -69,16 +87,35 @@ class RoutingService:
                 raise self._no_such_model(str(error)) from error
             raise
 
-    async def embed(self, body: Mapping[str, Any]) -> Any:
-        """Pass an embedding request on: to the configured model, else to the strong model's provider."""
-        configured = self.settings.embedding_model
-        if configured is not None:
-            return await self._embeddings.acomplete(configured, body)
+    def embedding_model(self, wanted: str) -> ModelSettings:
+        """Return who answers an embedding request: the configured model, else ``wanted`` at the strong model's server.
+
+        Raises:
+            RequestError: none is configured, and the strong model's server cannot be asked for others by name (404).
+        """
+        if self.settings.embedding_model is not None:
+            return self.settings.embedding_model
         strong = self.controller.models["strong"]
-        provider, slash, _ = strong.model.partition("/")
-        wanted = str(body["model"])
-        name = wanted if "/" in wanted or not slash else f"{provider}/{wanted}"
-        return await self._embeddings.acomplete(strong.model_copy(update={"model": name, "extra": {}}), body)
+        if openai_endpoint(strong) is None:
+            # litellm reads a provider, even a host, out of a name, and the strong model's key would go there.
+            raise RequestError(
+                "this server has no embedding model; set server.embedding_model",
+                status=404,
+                param="model",
+                code="model_not_found",
+            )
+        return neighbour(strong, wanted)
+
+    async def embed(self, model: ModelSettings, body: Mapping[str, Any]) -> WireAnswer:
+        """Pass an embedding request on.
+
+        Raises:
+            BackendError: the model failed.
+        """
+        answer = await self._embeddings.acomplete(model, body)
+        if not isinstance(answer, WireAnswer):
+            raise RequestError("embeddings are not streamed", param="stream", code="invalid_value")
+        return answer
 
     def model_cards(self) -> list[dict[str, Any]]:
         """Return what ``GET /v1/models`` lists: each router at its default threshold, ``auto``, the two models."""
@@ -131,15 +168,17 @@ class RoutingService:
 
 def decision_headers(decision: RoutingDecision) -> dict[str, str]:
     """Return the decision as ``x-routellm-…`` headers; texts are percent-encoded where a header could not hold them."""
-    values = {
-        "model": decision.model,
-        "tier": decision.tier,
-        "router": decision.router,
-        "score": None if decision.score is None else f"{decision.score:.6g}",
-        "threshold": None if decision.threshold is None else f"{decision.threshold:.6g}",
-        "reason": decision.reason,
-        "fallback-from": decision.fallback_from,
-    }
+    values = (
+        decision.model,
+        decision.tier,
+        decision.router,
+        None if decision.score is None else f"{decision.score:.6g}",
+        None if decision.threshold is None else f"{decision.threshold:.6g}",
+        without_secrets(decision.reason)[:_LONGEST_REASON],  # it may quote what a failed embedding call said
+        decision.fallback_from,
+    )
     return {
-        f"x-routellm-{name}": quote(value, safe=_HEADER_SAFE) for name, value in values.items() if value is not None
+        f"x-routellm-{name}": quote(value, safe=_HEADER_SAFE, errors="replace")
+        for name, value in zip(DECISION_FIELDS, values, strict=True)
+        if value is not None
     }

@@ -10,8 +10,8 @@ from pydantic_core import from_json
 
 __all__ = ["StreamedUsage", "token_counts", "with_usage"]
 
-_USAGE = re.compile(rb'(?<!\\)"usage"\s*:\s*\{')
-_EVENT_ENDS = re.compile(rb"(?<=\n\n)|(?<=\r\n\r\n)")
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')  # within a string, the last quotation mark would have a backslash before it
+_EVENT_END = re.compile(rb"\r?\n\r?\n")
 
 
 def token_counts(usage: Mapping[str, Any]) -> dict[str, int]:
@@ -44,13 +44,18 @@ class StreamedUsage:
 
     def passed(self, events: bytes) -> bytes:
         """Return what of these whole events goes on to the client."""
-        if not _USAGE.search(events):
-            return events
-        return b"".join(event for event in _EVENT_ENDS.split(events) if event and self._goes_on(event))
+        kept = []
+        # Without a look at the single events: nearly all pass here, one by one.
+        while found := _USAGE.search(events):
+            start = max(events.rfind(b"\n\n", 0, found.start()) + 2, events.rfind(b"\n\r\n", 0, found.start()) + 3)
+            start = start if start > 2 else 0
+            ending = _EVENT_END.search(events, found.end())
+            end = ending.end() if ending else len(events)
+            kept.append(events[: end if self._goes_on(events[start:end]) else start])
+            events = events[end:]
+        return b"".join([*kept, events]) if kept else events
 
     def _goes_on(self, event: bytes) -> bool:
-        if not _USAGE.search(event):
-            return True
         try:
             data = from_json(event[event.index(b"data:") + 5 :].strip())
         except ValueError:

@@ -38,7 +38,8 @@ def completion(request: Mapping[str, Any]) -> Json:
     prompt_tokens = sum(_count_tokens(message_text(item)) + 3 for item in request["messages"])
     spoken = message["content"] or json.dumps(message.get("tool_calls"))
     completion_tokens = _count_tokens(spoken)
-    choice = {"message": message, "finish_reason": finish_reason, "logprobs": None}
+    logprobs = _logprobs(message["content"] or "") if request.get("logprobs") else None
+    choice = {"message": message, "finish_reason": finish_reason, "logprobs": logprobs}
     copies = int(request.get("n") or 1)
     return {
         "id": f"chatcmpl-{uuid.uuid4().hex[:24]}",
@@ -185,7 +186,7 @@ def _content(request: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], 
         return prompted
     if messages[-1].get("role") == "tool":
         return f"{request['model']} read the tool's result: {message_text(messages[-1])}"
-    return f"{request['model']} answers: {text}"
+    return text if request["model"].startswith("echo") else f"{request['model']} answers: {text}"
 
 
 def _json_object(model: str, text: str) -> Json:
@@ -203,6 +204,12 @@ def _limited(content: str, request: Mapping[str, Any]) -> tuple[str, str]:
     if limit and len(pieces) > limit:
         return "".join(pieces[:limit]), "length"
     return content, "stop"
+
+
+def _logprobs(content: str) -> Json:
+    tokens = re.findall(r"\S+\s*|\s+", content)
+    entry = {"logprob": -0.5, "top_logprobs": []}
+    return {"content": [{"token": token, "bytes": [*token.encode()], **entry} for token in tokens], "refusal": None}
 
 
 def _call_fragments(position: int, call: Json) -> Iterator[Json]:

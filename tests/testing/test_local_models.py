@@ -124,3 +124,11 @@ def test_a_wrong_key_is_refused() -> None:
         with pytest.raises(openai.AuthenticationError):
             ask(client, "x")
         assert server.requests == []
+
+
+def test_an_echo_says_what_it_is_told_and_a_drip_streams_all_of_its_answer(client: openai.OpenAI) -> None:
+    told = "<b>as it\n\nis</b>"
+    messages: Any = [{"role": "user", "content": told}]
+    assert client.chat.completions.create(model="echo-x", messages=messages).choices[0].message.content == told
+    chunks = list(client.chat.completions.create(model="drip-0.001", messages=messages, stream=True))
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == f"drip-0.001 answers: {told}"
