@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check lint format results clean
+.PHONY: demo test check lint format results docker clean
 
 demo: $(VENV)/.base  ## route real prompts with the embedded default, then call a model over HTTP
 	$(BIN)/python -m examples.demo
@@ -26,6 +26,9 @@ format: $(VENV)/.dev  ## format and fix what can be fixed
 
 results: $(VENV)/.dev  ## regenerate docs/results.md (minutes; needs the benchmark files, see docs/evaluation.md)
 	$(BIN)/python -m routellm_core.evals.results_page
+
+docker:  ## build the server's image
+	docker build --tag routellm-core .
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -28,6 +28,7 @@ __all__ = ["answer_embedding", "answer_request"]
 
 logger = logging.getLogger(__name__)
 
+_EMBEDDINGS = "embeddings"
 _SESSION_HEADERS = ("x-session-id", "x-session-affinity")
 
 
@@ -93,14 +94,16 @@ async def answer_embedding(
         RequestError: no model answers it, or its client left.
     """
     model = service.embedding_model(str(body["model"]))
+    # A name that a client chose is no label: there may be any number of them.
+    label = model.model if service.settings.embedding_model is not None else _EMBEDDINGS
     try:
         async with _cancelled_when_client_leaves(request.receive):
             answer = await service.embed(model, body)
     except BackendError as error:
-        metrics.failed(error.model, error.status_code)
+        metrics.failed(label, error.status_code)
         return error_response(error)
     name = key.name if key else None
-    dollars = metrics.spent(model.model, token_counts(answer.usage), price_of(model), name)
+    dollars = metrics.spent(label, token_counts(answer.usage), price_of(model), name)
     service.access.charge(key, dollars)
     return Response(answer.content, media_type="application/json")
 

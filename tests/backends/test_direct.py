@@ -158,7 +158,7 @@ async def test_what_the_provider_said_is_kept() -> None:
             await sent(base)
     found = caught.value
     assert (found.status_code, found.retryable, found.retry_after) == (429, True, 7.0)
-    assert (found.type, found.param, found.code) == ("requests", "n", "rate_limit_exceeded")
+    assert (found.error_type, found.param, found.code) == ("requests", "n", "rate_limit_exceeded")
 
 
 @pytest.mark.parametrize("form", ["{}", "Bearer {}", "key={}&x"])
