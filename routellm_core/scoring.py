@@ -56,7 +56,7 @@ class AsyncScorer:
         patience: seconds that the queue leaves to the last call before the next one starts beside it.
     """
 
-    def __init__(self, router: Router, *, max_batch: int = 128, workers: int = 8, patience: float = 0.005) -> None:
+    def __init__(self, router: Router, *, max_batch: int = 128, workers: int = 16, patience: float = 0.002) -> None:
         self._router = router
         self._max_batch = max_batch
         self._workers = workers

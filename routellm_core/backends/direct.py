@@ -7,17 +7,17 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
+from routellm_core._http_errors import connection_error, not_understood, refusal
 from routellm_core._optional import import_extra
 from routellm_core.backends.base import ModelSettings
-from routellm_core.backends.endpoints import OpenAIEndpoint
-from routellm_core.errors import BackendError
+from routellm_core.endpoints import OpenAIEndpoint
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
 
-__all__ = ["DirectClient", "not_understood"]
+__all__ = ["DirectClient"]
 
 # Servers close idle connections after 5 s (uvicorn, and so vLLM) or later; a request on a closed one is lost.
 _KEEP_ALIVE_SECONDS = 4.0
@@ -25,7 +25,6 @@ _CONNECT_SECONDS = 30.0
 _READ_BYTES = 64 * 1024
 _LONGEST_EVENT = 32 * 2**20  # a generated image is one event
 _ERROR_EVENT = re.compile(rb'^data:\s*(\{\s*"error"\s*:\s*[^\sn].*)', re.MULTILINE)  # not: "error": null
-_RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
 
 
 class DirectClient:
@@ -70,12 +69,12 @@ class DirectClient:
                 endpoint.url(path), data=data, headers=endpoint.headers, timeout=limits, allow_redirects=False
             )
             if response.status >= 300:
-                raise _refusal(response, await response.read(), model, endpoint)
+                raise refusal(response.status, response.headers, await response.read(), model, endpoint)
             if is_streamed:
                 return await _checked_stream(response, model, endpoint)
             return await response.read()
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            raise _connection_error(error, model) from error
+            raise connection_error(error, model, is_timeout=isinstance(error, TimeoutError)) from error
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -104,7 +103,7 @@ async def _checked_stream(
         return _events(response, model, endpoint)
     content = await response.read()
     if b'"error"' in content:
-        raise _refusal(response, content, model, endpoint)
+        raise refusal(response.status, response.headers, content, model, endpoint)
     raise not_understood(model.model, content)
 
 
@@ -122,11 +121,11 @@ async def _events(response: ClientResponse, model: ModelSettings, endpoint: Open
                 if b'"error"' in whole and (found := _ERROR_EVENT.search(whole)):
                     if before := _whole_events(whole[: found.start()])[0]:
                         yield before
-                    raise _refusal(response, found[1], model, endpoint)
+                    raise refusal(response.status, response.headers, found[1], model, endpoint)
                 if whole:
                     yield whole
     except (TimeoutError, aiohttp.ClientError, OSError) as error:
-        raise _connection_error(error, model) from error
+        raise connection_error(error, model, is_timeout=isinstance(error, TimeoutError)) from error
     if pending.strip():
         yield pending + b"\n\n"
 
@@ -138,76 +137,3 @@ def _whole_events(data: bytes) -> tuple[bytes, bytes]:
     after = (data.rfind(ending) + len(ending) for ending in (b"\n\n", b"\r\n\r\n") if ending in data)
     end = max(after, default=0)
     return data[:end], data[end:]
-
-
-def _refusal(response: ClientResponse, content: bytes, model: ModelSettings, endpoint: OpenAIEndpoint) -> BackendError:
-    envelope = _envelope(content)
-    status = response.status if response.status >= 400 else _claimed_status(envelope)
-    text = str(envelope.get("message") or content[:300].decode("utf-8", "replace").strip() or response.reason)
-    if 300 <= response.status < 400:
-        text = f"it redirects to {response.headers.get('Location', 'nowhere')}; set api_base to where the model is"
-    return BackendError(
-        f"model {model.model!r} failed with status {status}: {endpoint.without_secrets(text[:1000]).rstrip('.')}",
-        model=model.model,
-        status_code=status,
-        retryable=status in _RETRYABLE_STATUSES or status >= 500,
-        code=_text_or_none(envelope.get("code")),
-        error_type=_text_or_none(envelope.get("type")),
-        param=_text_or_none(envelope.get("param")),
-        retry_after=_seconds(response.headers.get("Retry-After")),
-    )
-
-
-def _envelope(content: bytes) -> Mapping[str, Any]:
-    """Return the error object of OpenAI's envelope, or of one of the forms that compatible servers use."""
-    try:
-        body = from_json(content)
-    except ValueError:
-        return {}
-    if not isinstance(body, dict):
-        return {}
-    error = body.get("error", body)
-    if isinstance(error, dict):
-        return {**error, "message": error.get("message") or error.get("detail")}
-    return {"message": error}
-
-
-def _claimed_status(envelope: Mapping[str, Any]) -> int:
-    code = str(envelope.get("code", ""))
-    return int(code) if code.isdigit() and 400 <= int(code) <= 599 else 502
-
-
-def _connection_error(error: Exception, model: ModelSettings) -> BackendError:
-    if isinstance(error, TimeoutError):
-        return BackendError(
-            f"model {model.model!r} did not answer within {model.timeout:g} s",
-            model=model.model,
-            status_code=504,
-            retryable=True,
-        )
-    cause = f"{type(error).__name__}: {error}".rstrip(": ")
-    return BackendError(
-        f"the connection to model {model.model!r} failed: {cause}", model=model.model, status_code=502, retryable=True
-    )
-
-
-def not_understood(label: str, content: bytes) -> BackendError:
-    """Return the error for an answer of a model that is not one of OpenAI's protocol."""
-    shown = content[:80].decode("utf-8", "replace")
-    return BackendError(
-        f"model {label!r} answered with something that is no answer of OpenAI's protocol: {shown!r}",
-        model=label,
-        status_code=502,
-        retryable=True,
-    )
-
-
-def _text_or_none(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
-def _seconds(value: str | None) -> float | None:
-    try:
-        return max(0.0, float(value or ""))
-    except ValueError:  # absent, or a date, which no provider here sends
-        return None

@@ -106,12 +106,15 @@ def _translated(error: Exception, model: ModelSettings) -> BackendError:
     key = model.api_key.get_secret_value() if model.api_key is not None else ""
     if len(key) >= _SHORTEST_SECRET:  # a provider may quote it
         translated.args = (str(translated).replace(key, "***"),)
+    if isinstance(error, (AttributeError, KeyError, TypeError)):  # litellm looks into parameters as if they were right
+        message = f"the parameters do not make a request to model {model.model!r}: {translated.args[0]}"
+        return _bad_request(message, model.model, None, "invalid_value")
     if found := _REFUSED_BY_THE_SDK.search(str(translated)):
         return _bad_request(str(translated), model.model, found[1], "unknown_parameter")
     return translated
 
 
-def _bad_request(message: str, label: str, param: str, code: str) -> BackendError:
+def _bad_request(message: str, label: str, param: str | None, code: str) -> BackendError:
     return BackendError(
         message,
         model=label,

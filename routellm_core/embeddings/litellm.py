@@ -1,17 +1,26 @@
-"""Any embedding model that litellm can call: OpenAI's for the published checkpoints, Ollama, vLLM, Azure and more."""
+"""Any embedding model that litellm can call: OpenAI's for the published checkpoints, Ollama, vLLM, Azure and more.
+
+Those that speak OpenAI's protocol are called directly, which costs less time of the processor.
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
+from pydantic import SecretStr
+from pydantic_core import from_json, to_json
 
+from routellm_core._http_errors import connection_error, not_understood, refusal
 from routellm_core._litellm import backend_error, import_litellm
 from routellm_core._retries import retrying
 from routellm_core.embeddings.base import Embeddings
+from routellm_core.endpoints import OpenAIEndpoint, openai_endpoint
 from routellm_core.errors import BackendError, EmbeddingError
+from routellm_core.model_settings import ModelSettings
 
 __all__ = ["LiteLLMEmbedder"]
 
@@ -29,7 +38,7 @@ class LiteLLMEmbedder:
         attempts: tries per request at retryable failures, with exponential back-off.
         max_bytes: a text is cut to so many bytes of UTF-8. Hosted models refuse over-long input (8,191 tokens at
             OpenAI); a request refused for its length is sent again with half the limit.
-        extra: further parameters of ``litellm.embedding``.
+        extra: further parameters of the call.
     """
 
     def __init__(
@@ -97,13 +106,41 @@ class LiteLLMEmbedder:
             raise EmbeddingError(f"embedding {len(texts)} prompts failed: {error}") from error
         return self._vectors(answer, len(texts))
 
-    def _request(self, texts: list[str]) -> Any:
+    def _request(self, texts: list[str]) -> list[Mapping[str, Any]]:
         return retrying(attempts=self._attempts, wait_initial=0.2, wait_max=5.0)(self._attempt, texts)
 
-    def _attempt(self, texts: list[str]) -> Any:
+    def _attempt(self, texts: list[str]) -> list[Mapping[str, Any]]:
+        key = None if self._api_key is None else SecretStr(self._api_key)
+        settings = ModelSettings(
+            model=self._model, api_base=self._api_base, api_key=key, timeout=self._timeout, extra=self._extra
+        )
+        endpoint = openai_endpoint(settings)
+        return self._through_litellm(texts) if endpoint is None else self._posted(texts, settings, endpoint)
+
+    def _posted(self, texts: list[str], model: ModelSettings, endpoint: OpenAIEndpoint) -> list[Mapping[str, Any]]:
+        # Without an SDK a call costs a fifth of the time, which other calls of the process get.
+        import httpx
+
+        body = to_json({**endpoint.defaults, "model": endpoint.model, "input": texts})
+        try:
+            answer = _client().post(
+                endpoint.url("embeddings"), content=body, headers=dict(endpoint.headers), timeout=model.timeout
+            )
+        except httpx.HTTPError as error:
+            is_timeout = isinstance(error, httpx.TimeoutException)
+            raise connection_error(error, model, is_timeout=is_timeout) from error
+        if answer.status_code >= 300:
+            raise refusal(answer.status_code, answer.headers, answer.content, model, endpoint)
+        try:
+            rows: list[Mapping[str, Any]] = from_json(answer.content)["data"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise not_understood(model.model, answer.content) from error
+        return rows
+
+    def _through_litellm(self, texts: list[str]) -> list[Mapping[str, Any]]:
         litellm = import_litellm()
         try:
-            return litellm.embedding(
+            answer = litellm.embedding(
                 model=self._model,
                 input=texts,
                 api_base=self._api_base,
@@ -114,10 +151,11 @@ class LiteLLMEmbedder:
             )
         except Exception as error:
             raise backend_error(error, model=self._model) from error
+        return list(answer.data)
 
-    def _vectors(self, answer: Any, expected: int) -> Embeddings:
+    def _vectors(self, answer: list[Mapping[str, Any]], expected: int) -> Embeddings:
         try:
-            rows = sorted(answer.data, key=lambda row: row["index"])
+            rows = sorted(answer, key=lambda row: row["index"])
             vectors = np.asarray([_decoded(row["embedding"]) for row in rows], dtype=np.float32)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise EmbeddingError(f"{self.name} answered without vectors: {error}") from error
@@ -129,6 +167,14 @@ class LiteLLMEmbedder:
             )
         self._dimension = vectors.shape[1]
         return vectors
+
+
+@cache
+def _client() -> Any:
+    """Return the connections that all embedders share."""
+    import httpx
+
+    return httpx.Client(limits=httpx.Limits(max_connections=None, keepalive_expiry=4.0))
 
 
 def _decoded(embedding: Any) -> Any:

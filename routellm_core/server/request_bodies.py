@@ -33,6 +33,7 @@ class OperationRequest(BaseModel):
     stream_options: dict[str, Any] | None = None
     user: str | None = None
     prompt_cache_key: str | None = None
+    metadata: dict[str, Any] | None = None
 
     def conversation(self) -> Sequence[ChatMessage]:
         """Return the messages to route on."""

@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 from routellm_core.backends.base import ModelSettings
 from routellm_core.backends.direct import DirectClient
-from routellm_core.backends.endpoints import neighbour, openai_endpoint
 from routellm_core.backends.resilience import ResilientCaller
 from routellm_core.backends.wire import Operation, WireAnswer, WireBackend
 from routellm_core.controller import Controller
+from routellm_core.endpoints import neighbour, openai_endpoint
 from routellm_core.errors import InvalidThresholdError, RoutingError
 from routellm_core.model_names import format_model_name, parse_model_name
 from routellm_core.pricing import Price, price_of

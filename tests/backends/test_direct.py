@@ -13,7 +13,7 @@ from aiohttp import web
 
 from routellm_core.backends.base import ModelSettings
 from routellm_core.backends.direct import DirectClient
-from routellm_core.backends.endpoints import openai_endpoint
+from routellm_core.endpoints import openai_endpoint
 from routellm_core.errors import BackendError
 
 BODY: dict[str, Any] = {"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}

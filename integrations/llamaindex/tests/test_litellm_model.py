@@ -84,7 +84,8 @@ def test_a_pair_of_instances_needs_no_litellm() -> None:
         "from llama_index.core.llms import MockLLM\n"
         "from llama_index.llms.routellm import RouteLLM\n"
         "print(RouteLLM('mf', 0.5, strong=MockLLM(), weak=MockLLM(max_tokens=1)).complete('Hi').text)\n"
-        "print(sorted({'litellm', 'torch', 'transformers', 'openai'} & set(sys.modules)))\n"
+        # not openai: LlamaIndex imports it where its own package for it is installed
+        "print(sorted({'litellm', 'torch', 'transformers'} & set(sys.modules)))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr

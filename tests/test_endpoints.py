@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from routellm_core.backends.base import ModelSettings
-from routellm_core.backends.endpoints import neighbour, openai_endpoint
+from routellm_core.endpoints import neighbour, openai_endpoint
 
 BASE = "http://models.example/v1"
 

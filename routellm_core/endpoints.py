@@ -1,4 +1,4 @@
-"""Which models speak OpenAI's HTTP protocol themselves, and where: these can be relayed to without an SDK."""
+"""Which models speak OpenAI's HTTP protocol themselves, and where: these are called without an SDK."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from routellm_core.backends.base import ModelSettings
+from routellm_core.model_settings import ModelSettings
 
 __all__ = ["OpenAIEndpoint", "neighbour", "openai_endpoint"]
 
