@@ -9,12 +9,10 @@ from typing import Any
 from pydantic_core import from_json
 
 from routellm_core.endpoints import OpenAIEndpoint
-from routellm_core.errors import BackendError
+from routellm_core.errors import BackendError, is_retryable_status
 from routellm_core.model_settings import ModelSettings
 
 __all__ = ["connection_error", "not_understood", "refusal"]
-
-_RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
 
 
 def refusal(
@@ -39,7 +37,7 @@ def refusal(
         f"model {model.model!r} failed with status {status}: {endpoint.without_secrets(text[:1000]).rstrip('.')}",
         model=model.model,
         status_code=status,
-        retryable=status in _RETRYABLE_STATUSES or status >= 500,
+        retryable=is_retryable_status(status),
         code=_text_or_none(envelope.get("code")),
         error_type=_text_or_none(envelope.get("type")),
         param=_text_or_none(envelope.get("param")),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from routellm_core.errors import BackendError
+from routellm_core.errors import BackendError, is_retryable_status
 
 __all__ = ["backend_error", "import_litellm"]
 
@@ -48,8 +48,6 @@ def _imported_once() -> Any:
     return litellm
 
 
-# Statuses at which the same request can succeed later or elsewhere: 408, 409 and 425 are timing, 429 is load.
-_RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
 _CLASS_PREFIX = re.compile(r"^(?:litellm\.)?\w*(?:Error|Exception|Timeout)(?::| -) ")
 
 
@@ -76,7 +74,7 @@ def backend_error(error: Exception, *, model: str) -> BackendError:
         f"model {model!r} failed with status {status}: {text}{_advice(status)}",
         model=model,
         status_code=status,
-        retryable=status in _RETRYABLE_STATUSES or status >= 500,
+        retryable=is_retryable_status(status),
         provider=getattr(error, "llm_provider", None) or None,
         code=code,
         error_type=kind,

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 from routellm_core.model_settings import ModelSettings
 
-__all__ = ["OpenAIEndpoint", "neighbour", "openai_endpoint"]
+__all__ = ["OpenAIEndpoint", "neighbour", "openai_endpoint", "without_secret"]
 
 _OPENAI = "https://api.openai.com/v1"
 _OLLAMA = "http://localhost:11434"
@@ -53,8 +53,8 @@ class OpenAIEndpoint:
         """Return ``text`` without the keys in this endpoint's headers, which a server may quote in its errors."""
         for name, value in self.headers.items():
             secret = value.removeprefix("Bearer ").strip()
-            if _SECRET_HEADER.search(name) and len(secret) >= _SHORTEST_SECRET:
-                text = text.replace(secret, "***")
+            if _SECRET_HEADER.search(name):
+                text = without_secret(text, secret)
         return text
 
 
@@ -91,6 +91,11 @@ def openai_endpoint(model: ModelSettings, environment: Mapping[str, str] | None 
     if model.relay and model.api_base:
         return _endpoint(model, model.api_base, model.model, None)
     return None
+
+
+def without_secret(text: str, secret: str) -> str:
+    """Return ``text`` without a key that a server may quote in its errors."""
+    return text.replace(secret, "***") if len(secret) >= _SHORTEST_SECRET else text
 
 
 def neighbour(model: ModelSettings, name: str) -> ModelSettings:

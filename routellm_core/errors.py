@@ -38,6 +38,7 @@ __all__ = [
     "UnknownRouterError",
     "UnsupportedPromptError",
     "did_you_mean",
+    "is_retryable_status",
 ]
 
 
@@ -142,6 +143,15 @@ class BackendError(RouteLLMError):
         self.error_type = error_type
         self.param = param
         self.retry_after = retry_after
+
+
+# 408, 409 and 425 are timing, 429 is load.
+_RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
+
+
+def is_retryable_status(status: int) -> bool:
+    """Return whether the same request can succeed later or elsewhere after this HTTP status; all of 5xx can."""
+    return status in _RETRYABLE_STATUSES or status >= 500
 
 
 def did_you_mean(name: str, allowed: Iterable[str]) -> str:

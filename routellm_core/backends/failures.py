@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from routellm_core.errors import BackendError
+from routellm_core.errors import BackendError, is_retryable_status
 from routellm_core.types import ModelPair, RoutingDecision, Tier
 
 __all__ = ["fallen_back", "is_retryable"]
 
-_RETRYABLE_STATUSES = frozenset({408, 409, 425, 429})
 # Lost connections and time-outs: openai and anthropic, httpx, requests, botocore, google-api-core. Told by name,
 # because none of these packages needs to be installed.
 _CONNECTION_ERRORS = frozenset(
@@ -27,7 +26,7 @@ def is_retryable(error: BaseException) -> bool:
         return error.retryable
     status = _status(error)
     if status is not None:
-        return status in _RETRYABLE_STATUSES or status >= 500
+        return is_retryable_status(status)
     if isinstance(error, (TimeoutError, ConnectionError)):
         return True
     return any(base.__name__ in _CONNECTION_ERRORS for base in type(error).__mro__)

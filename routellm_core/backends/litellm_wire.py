@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from routellm_core._litellm import backend_error, import_litellm
 from routellm_core.backends.base import ModelSettings
 from routellm_core.backends.litellm import LiteLLMBackend, litellm_arguments
+from routellm_core.endpoints import without_secret
 from routellm_core.errors import BackendError
 
 __all__ = ["send_through_litellm"]
@@ -39,7 +40,6 @@ _PARAMETERS = {
 }
 _ALLOWED = {operation: frozenset(names.split()) for operation, names in _PARAMETERS.items()}
 _REFUSED_BY_THE_SDK = re.compile(r"unexpected keyword argument '(\w+)'")
-_SHORTEST_SECRET = 4  # a shorter key would tear up words
 _NEEDED = {"completions": "prompt", "responses": "input"}  # optional for OpenAI, positional for litellm
 _FUNCTIONS = {"completions": "atext_completion", "responses": "aresponses", "embeddings": "aembedding"}
 
@@ -104,8 +104,7 @@ async def _events(chunks: AsyncIterator[Any], model: ModelSettings, operation: s
 def _translated(error: Exception, model: ModelSettings) -> BackendError:
     translated = backend_error(error, model=model.model)
     key = model.api_key.get_secret_value() if model.api_key is not None else ""
-    if len(key) >= _SHORTEST_SECRET:  # a provider may quote it
-        translated.args = (str(translated).replace(key, "***"),)
+    translated.args = (without_secret(str(translated), key),)
     if isinstance(error, (AttributeError, KeyError, TypeError)):  # litellm looks into parameters as if they were right
         message = f"the parameters do not make a request to model {model.model!r}: {translated.args[0]}"
         return _bad_request(message, model.model, None, "invalid_value")
