@@ -25,7 +25,7 @@ format: $(VENV)/.dev  ## format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 results: $(VENV)/.dev  ## regenerate docs/results.md (minutes; needs the benchmark files, see docs/evaluation.md)
-	$(BIN)/python -m routellm_core.evals.results_page
+	$(BIN)/python -m research.results_page
 
 docker:  ## build the server's image
 	docker build --tag routellm-core .

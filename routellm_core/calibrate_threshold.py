@@ -18,7 +18,7 @@ from routellm_core.cli._console import errors
 from routellm_core.config import load_config
 from routellm_core.errors import ConfigError, RouteLLMError
 from routellm_core.evals.score_cache import ScoreCache
-from routellm_core.routers._dataset_files import HUB_PREFIX
+from routellm_core.rows.files import HUB_PREFIX
 
 __all__ = ["main"]
 

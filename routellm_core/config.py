@@ -28,7 +28,7 @@ from routellm_core.controller import Controller
 from routellm_core.decision import StrongShare, parse_threshold
 from routellm_core.errors import ConfigError, did_you_mean
 from routellm_core.routers.registry import available_routers
-from routellm_core.server_settings import ServerSettings
+from routellm_core.server.settings import ServerSettings
 from routellm_core.types import Tier
 
 __all__ = ["ENVIRONMENT", "FallbackSettings", "ModelsSettings", "RouteLLMConfig", "build_controller", "load_config"]

@@ -53,7 +53,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from routellm_core.cli._calibration_traffic import PromptSource, TokenPrices, score_traffic
     from routellm_core.evals.score_cache import ScoreCache
     from routellm_core.pricing import Price
-    from routellm_core.prompt_files import read_conversations
+    from routellm_core.rows.prompts import read_conversations
 
     router = load_router(*ROUTERS[arguments.router])
     router.score(["warm up"])

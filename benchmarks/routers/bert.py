@@ -26,9 +26,9 @@ from benchmarks.routers.transformer_inputs import (
     seconds,
     train_tokenizer,
 )
-from routellm_core.routers import bert
-from routellm_core.routers._torch import resolve_device, resolve_dtype
-from routellm_core.routers.bert import BERTRouter, strong_win_rates
+from routellm_core.routers.transformer import bert
+from routellm_core.routers.transformer.batching import resolve_device, resolve_dtype
+from routellm_core.routers.transformer.bert import BERTRouter, strong_win_rates
 
 SHAPES = {
     "xlm-roberta-base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "vocab_size": 250_002},

@@ -27,9 +27,9 @@ from benchmarks.routers.transformer_inputs import (
     seconds,
     train_tokenizer,
 )
-from routellm_core.routers import causal_llm
-from routellm_core.routers._torch import resolve_device, resolve_dtype
-from routellm_core.routers.causal_llm import CausalLLMRouter
+from routellm_core.routers.transformer import causal_llm
+from routellm_core.routers.transformer.batching import resolve_device, resolve_dtype
+from routellm_core.routers.transformer.causal_llm import CausalLLMRouter
 
 SHAPES = {
     "llama-3-8b": {

@@ -26,7 +26,7 @@ import torch
 from benchmarks.report import write_report
 from routellm_core.embeddings.base import Embeddings
 from routellm_core.embeddings.litellm import LiteLLMEmbedder
-from routellm_core.routers.matrix_factorization import MatrixFactorizationRouter, MfCheckpoint
+from routellm_core.routers.mf.router import MatrixFactorizationRouter, MfCheckpoint
 
 TEXT_DIM, DIM, MODELS = 1536, 128, 64
 

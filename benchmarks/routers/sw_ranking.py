@@ -36,7 +36,7 @@ def topics_of(count: int, seed: int) -> Any:
 
 def make_battles(count: int, seed: int = 3) -> Any:
     """Return a battle table: strength falls with the model's number and varies by topic; a fifth are ties."""
-    from routellm_core.routers.battles import BattleTable
+    from routellm_core.routers.sw_ranking.battles import BattleTable
 
     rng = np.random.default_rng(7)
     popularity = 1 / (5 + rng.permutation(MODELS))
@@ -83,7 +83,7 @@ def memory_megabytes(peak: bool) -> float:
 def measure_reference(count: int) -> dict[str, Any]:
     """Time the reference's algorithm, one prompt at a time (it has no other way)."""
     from benchmarks.routers.reference_sw import ReferenceSimilarityWeighted
-    from routellm_core.routers._bradley_terry import compute_tiers, elo_ratings
+    from routellm_core.routers.sw_ranking.bradley_terry import compute_tiers, elo_ratings
 
     table = make_battles(count)
     tiers = compute_tiers(elo_ratings(table.models, table.model_a, table.model_b, table.outcome), 10)
@@ -114,9 +114,9 @@ def measure_ours(count: int, folder: Path, dtype: str, device: str) -> dict[str,
     if dtype not in ("float32", "float64") or device != "cpu":
         import torch  # noqa: F401
 
-    from routellm_core.routers._battle_index import BattleIndex
-    from routellm_core.routers._sw_state import ScoringState
-    from routellm_core.routers.battles import BattleTable, embedding_batches
+    from routellm_core.routers.sw_ranking.battles import BattleTable, embedding_batches
+    from routellm_core.routers.sw_ranking.index import BattleIndex
+    from routellm_core.routers.sw_ranking.state import ScoringState
 
     def build(rows: int) -> ScoringState:
         """Take the constructor's own way from data set files, with a table in place of the battles' text."""

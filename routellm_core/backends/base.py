@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from routellm_core.model_settings import ModelSettings
+from routellm_core.providers.settings import ModelSettings
 
 __all__ = ["ChatBackend", "ModelSettings"]
 

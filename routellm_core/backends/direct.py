@@ -9,10 +9,10 @@ from urllib.request import getproxies
 
 from pydantic_core import to_json
 
-from routellm_core._http_errors import connection_error, not_understood, refusal
 from routellm_core._optional import import_extra
 from routellm_core.backends.base import ModelSettings
-from routellm_core.endpoints import OpenAIEndpoint
+from routellm_core.providers.endpoints import OpenAIEndpoint
+from routellm_core.providers.http_errors import connection_error, not_understood, refusal
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession

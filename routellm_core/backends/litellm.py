@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
-from routellm_core._litellm import backend_error, import_litellm
 from routellm_core.backends.base import ModelSettings
 from routellm_core.errors import BackendError
+from routellm_core.providers.litellm import backend_error, import_litellm
 
 __all__ = ["LiteLLMBackend", "litellm_arguments"]
 

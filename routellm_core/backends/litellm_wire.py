@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from routellm_core._litellm import backend_error, import_litellm
 from routellm_core.backends.base import ModelSettings
 from routellm_core.backends.litellm import LiteLLMBackend, litellm_arguments
-from routellm_core.endpoints import without_secret
 from routellm_core.errors import BackendError
+from routellm_core.providers.endpoints import without_secret
+from routellm_core.providers.litellm import backend_error, import_litellm
 
 __all__ = ["send_through_litellm"]
 

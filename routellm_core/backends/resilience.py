@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from routellm_core._retries import async_retrying, retrying
 from routellm_core.backends.base import ChatBackend, ModelSettings
-from routellm_core.backends.failures import fallen_back
 from routellm_core.errors import BackendError, ConfigError
+from routellm_core.providers.failures import fallen_back
+from routellm_core.providers.retries import async_retrying, retrying
 from routellm_core.types import ModelPair, RoutingDecision, Tier
 
 __all__ = ["ResiliencePolicy", "ResilientCaller"]

@@ -13,11 +13,11 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic_core import from_json, to_json
 
-from routellm_core._http_errors import not_understood
 from routellm_core.backends.base import ModelSettings
 from routellm_core.backends.direct import DirectClient
 from routellm_core.backends.litellm_wire import send_through_litellm
-from routellm_core.endpoints import OpenAIEndpoint, openai_endpoint
+from routellm_core.providers.endpoints import OpenAIEndpoint, openai_endpoint
+from routellm_core.providers.http_errors import not_understood
 
 __all__ = ["Operation", "WireAnswer", "WireBackend"]
 

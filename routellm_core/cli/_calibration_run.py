@@ -140,7 +140,7 @@ def _is_published(name: str, options: Mapping[str, Any]) -> bool:
 
 def _published_threshold(name: str, source: str, share: float) -> float:
     """Return the quantile of published scores that RouteLLM would take, interpolated linearly."""
-    from routellm_core.routers._dataset_files import column_batches, resolve_dataset
+    from routellm_core.rows.files import column_batches, resolve_dataset
 
     scores: list[FloatArray] = []
     for file in resolve_dataset(source):

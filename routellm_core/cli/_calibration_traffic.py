@@ -18,10 +18,10 @@ from routellm_core.calibration import PromptCosts, PromptQuality
 from routellm_core.errors import ConfigError
 from routellm_core.evals.score_cache import ScoreCache
 from routellm_core.pricing import Price, estimate_tokens
-from routellm_core.prompt_files import Conversation, PromptRecord, read_records
 from routellm_core.prompts import message_text, routing_prompt
-from routellm_core.routers._dataset_files import row_files
 from routellm_core.routers.base import Router, checked_scores
+from routellm_core.rows.files import row_files
+from routellm_core.rows.prompts import Conversation, PromptRecord, read_records
 from routellm_core.types import FloatArray
 
 __all__ = ["PromptSource", "TokenPrices", "Traffic", "score_traffic"]

@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from routellm_core.asking.prompts import CallEstimate, LabelModels
+from routellm_core.asking.run import LabelOutcome
 from routellm_core.pricing import price_of
 from routellm_core.training.checks import MIN_ROWS
-from routellm_core.training.labelling.prompts import CallEstimate, LabelModels
-from routellm_core.training.labelling.run import LabelOutcome
 
 __all__ = ["estimated_dollars", "print_estimate", "print_outcome", "print_unfinished"]
 

@@ -144,7 +144,7 @@ def _recorded(context: typer.Context) -> str:
 
 
 def _without_folders(value: str) -> str:
-    from routellm_core.training.row_sources import RowSource
+    from routellm_core.rows.sources import RowSource
 
     if value.startswith("weight="):
         return RowSource.parse(value).label

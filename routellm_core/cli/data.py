@@ -15,8 +15,8 @@ from routellm_core.cli._options import Config, StrongModel, WeakModel, configura
 from routellm_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from routellm_core.training.labelling.prompts import CallEstimate, LabelPrompt
-    from routellm_core.training.labelling.run import LabelOutcome, LabelRun
+    from routellm_core.asking.prompts import CallEstimate, LabelPrompt
+    from routellm_core.asking.run import LabelOutcome, LabelRun
 
 __all__ = ["data_app"]
 
@@ -88,8 +88,8 @@ def contamination(
     from routellm_core.embeddings import load_embedder
     from routellm_core.evals.contamination import evaluation_prompts, find_contamination, write_matches
     from routellm_core.evals.data import resolve_data_dir
-    from routellm_core.prompt_files import read_conversations
     from routellm_core.prompts import routing_prompt
+    from routellm_core.rows.prompts import read_conversations
 
     conversations = list(read_conversations(train, column=column))
     prompts = [item if isinstance(item, str) else routing_prompt(item) or "" for item in conversations]
@@ -148,16 +148,16 @@ def label(
 
     The cost is shown before it starts. Run it again to continue where it stopped, and to try again what failed.
     """
-    from routellm_core.backends.litellm import LiteLLMBackend
-    from routellm_core.cli._labelling_report import print_estimate, print_outcome, print_unfinished
-    from routellm_core.training.labelling.calls import LabelLimits
-    from routellm_core.training.labelling.prompts import (
+    from routellm_core.asking.calls import LabelLimits
+    from routellm_core.asking.prompts import (
         LabelModels,
         LabelParameters,
         estimate_calls,
         read_label_prompts,
     )
-    from routellm_core.training.labelling.run import LabelRun
+    from routellm_core.asking.run import LabelRun
+    from routellm_core.backends.litellm import LiteLLMBackend
+    from routellm_core.cli._labelling_report import print_estimate, print_outcome, print_unfinished
 
     settings = configuration(config, strong_model=strong_model, weak_model=weak_model, api_base=api_base).models
     models = LabelModels(

@@ -18,8 +18,8 @@ from rich.text import Text
 from routellm_core.cli._console import errors, output
 from routellm_core.cli._options import Config, RouterName, StrongModel, Threshold, WeakModel, configuration
 from routellm_core.config import ModelsSettings
-from routellm_core.prompt_files import Conversation, read_conversations
 from routellm_core.prompts import message_text
+from routellm_core.rows.prompts import Conversation, read_conversations
 from routellm_core.types import RoutingDecision, Tier
 
 __all__ = ["route"]

@@ -109,10 +109,10 @@ def causal_llm(
 
 def _arguments(options: Rows, command: str) -> dict[str, Any]:
     """What every training function takes, with the rows read."""
-    from routellm_core.evals.held_out import compare_held_out
+    from routellm_core.metrics.held_out import compare_held_out
+    from routellm_core.rows.labelled import load_rows
+    from routellm_core.rows.sources import RowSource
     from routellm_core.training.outcome import Provenance
-    from routellm_core.training.row_sources import RowSource
-    from routellm_core.training.rows import load_rows
 
     return {
         "rows": load_rows(options.data, column=options.column),

@@ -14,13 +14,13 @@ import numpy as np
 from pydantic import SecretStr
 from pydantic_core import from_json, to_json
 
-from routellm_core._http_errors import connection_error, not_understood, refusal
-from routellm_core._litellm import backend_error, import_litellm
-from routellm_core._retries import retrying
 from routellm_core.embeddings.base import Embeddings
-from routellm_core.endpoints import OpenAIEndpoint, openai_endpoint
 from routellm_core.errors import BackendError, EmbeddingError
-from routellm_core.model_settings import ModelSettings
+from routellm_core.providers.endpoints import OpenAIEndpoint, openai_endpoint
+from routellm_core.providers.http_errors import connection_error, not_understood, refusal
+from routellm_core.providers.litellm import backend_error, import_litellm
+from routellm_core.providers.retries import retrying
+from routellm_core.providers.settings import ModelSettings
 
 __all__ = ["LiteLLMEmbedder"]
 

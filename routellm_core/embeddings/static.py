@@ -1,6 +1,6 @@
 """The embedded default: token vectors from a table, averaged. Needs numpy and tokenizers, no model and no download.
 
-The table is distilled from all-MiniLM-L6-v2 by :mod:`routellm_core.training.distill_static` (the method of model2vec:
+The table is distilled from all-MiniLM-L6-v2 by :mod:`research.distill_static` (the method of model2vec:
 every vocabulary token encoded alone, centred, projected on principal components, weighted by log rank) and stored as
 int8 with one scale per token. A prompt costs a tokenisation and a mean.
 """
@@ -75,7 +75,7 @@ class StaticEmbedder:
     more than one of 4 kB; its length still counts in the surface features.
 
     Args:
-        folder: a folder written by ``routellm_core.training.distill_static``; the shipped one by default.
+        folder: a folder written by ``research.distill_static``; the shipped one by default.
     """
 
     def __init__(self, *, folder: str | Path | None = None) -> None:

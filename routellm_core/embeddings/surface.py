@@ -98,7 +98,7 @@ def standardised_surface(texts: Sequence[str]) -> _Floats:
 
 @cache
 def _reference_moments() -> tuple[_Floats, _Floats]:
-    """Means and scales of the features over the reference prompts, written by ``routellm_core.training.shipped``."""
+    """Means and scales of the features over the reference prompts, written by ``research.shipped``."""
     try:
         moments = json.loads(SURFACE_FILE.read_text(encoding="utf-8"))
         names, means, scales = moments["names"], moments["means"], moments["scales"]

@@ -15,8 +15,8 @@ import numpy as np
 
 from routellm_core.embeddings.base import Embedder, Embeddings
 from routellm_core.errors import ConfigError
-from routellm_core.evals.benchmarks._files import read_csv, repository_file
 from routellm_core.evals.benchmarks.base import BenchmarkSource
+from routellm_core.evals.benchmarks.files import read_csv, repository_file
 from routellm_core.evals.benchmarks.mmlu import SUBJECTS
 from routellm_core.evals.benchmarks.mt_bench import TURNS, read_questions
 from routellm_core.evals.benchmarks.registry import canonical_name, load_benchmark

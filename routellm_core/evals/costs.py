@@ -10,7 +10,7 @@ import numpy as np
 
 from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks.base import Benchmark
-from routellm_core.evals.curves import ThresholdRow
+from routellm_core.metrics.curves import ThresholdRow
 from routellm_core.pricing import Price, load_price_map
 from routellm_core.types import FloatArray
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from routellm_core._retries import async_retrying
 from routellm_core.backends.base import ChatBackend, ModelSettings
 from routellm_core.errors import BackendError
 from routellm_core.evals.answers import RecordFile, model_folder
 from routellm_core.evals.questions import Question, protocol_of
+from routellm_core.providers.retries import async_retrying
 from routellm_core.types import ChatMessage
 
 __all__ = ["CallLimits", "Caller", "Outcome", "generate_answers", "run_missing"]

@@ -13,8 +13,8 @@ from typing import Any
 
 from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks import load_benchmark
-from routellm_core.evals.benchmarks._files import read_csv, read_jsonl, repository_file
 from routellm_core.evals.benchmarks.base import BenchmarkSource
+from routellm_core.evals.benchmarks.files import read_csv, read_jsonl, repository_file
 from routellm_core.evals.benchmarks.mmlu import SUBJECTS
 from routellm_core.evals.benchmarks.mt_bench import read_questions
 from routellm_core.evals.benchmarks.registry import canonical_name

@@ -12,7 +12,7 @@ import numpy as np
 from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks.base import Benchmark
 from routellm_core.evals.costs import CostTable, mean_dollars
-from routellm_core.evals.curves import (
+from routellm_core.metrics.curves import (
     Curve,
     ThresholdRow,
     apgr,
@@ -26,8 +26,8 @@ from routellm_core.evals.curves import (
     quality_at_shares,
     threshold_rows,
 )
-from routellm_core.evals.intervals import BootstrapSamples, Interval, bootstrap, paired_difference
-from routellm_core.evals.reliability import Reliability, reliability_of
+from routellm_core.metrics.intervals import BootstrapSamples, Interval, bootstrap, paired_difference
+from routellm_core.metrics.reliability import Reliability, reliability_of
 from routellm_core.routers.base import Router
 from routellm_core.types import FloatArray
 

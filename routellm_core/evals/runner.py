@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from routellm_core.errors import ConfigError
-from routellm_core.evals.baselines import Baselines, baselines_of
 from routellm_core.evals.benchmarks.base import Benchmark
 from routellm_core.evals.costs import CostTable
-from routellm_core.evals.intervals import Interval
 from routellm_core.evals.router_results import EvaluationSettings, RouterResult, compare, measure_router
 from routellm_core.evals.score_cache import ScoreCache
+from routellm_core.metrics.baselines import Baselines, baselines_of
+from routellm_core.metrics.intervals import Interval
 from routellm_core.routers.base import Router, checked_scores
 from routellm_core.types import FloatArray
 
@@ -110,7 +110,15 @@ def run_evaluation(
     return Evaluation(
         benchmark=benchmark,
         settings=settings,
-        baselines=baselines_of(benchmark, CURVE_SHARES, num_results=settings.num_results, level=settings.level),
+        baselines=baselines_of(
+            benchmark.strong_quality,
+            benchmark.weak_quality,
+            CURVE_SHARES,
+            pair=benchmark.pair,
+            scale=benchmark.scale,
+            num_results=settings.num_results,
+            level=settings.level,
+        ),
         routers=tuple(results),
         comparisons=tuple(comparisons),
         costs=costs,

@@ -21,11 +21,11 @@ __all__ = ["available_routers", "load_router", "register_router", "router_class"
 ENTRY_POINT_GROUP = "routellm_core.routers"
 
 _BUILT_IN = {
-    "random": "routellm_core.routers.random_baseline:RandomRouter",
-    "mf": "routellm_core.routers.matrix_factorization:MatrixFactorizationRouter",
-    "sw_ranking": "routellm_core.routers.similarity_weighted:SimilarityWeightedRouter",
-    "bert": "routellm_core.routers.bert:BERTRouter",
-    "causal_llm": "routellm_core.routers.causal_llm:CausalLLMRouter",
+    "random": "routellm_core.routers.random:RandomRouter",
+    "mf": "routellm_core.routers.mf.router:MatrixFactorizationRouter",
+    "sw_ranking": "routellm_core.routers.sw_ranking.router:SimilarityWeightedRouter",
+    "bert": "routellm_core.routers.transformer.bert:BERTRouter",
+    "causal_llm": "routellm_core.routers.transformer.causal_llm:CausalLLMRouter",
 }
 _registered: dict[str, str | type[Router]] = {}
 

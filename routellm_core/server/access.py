@@ -13,7 +13,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from routellm_core.server.error_responses import RequestError
-from routellm_core.server_settings import ClientKey
+from routellm_core.server.settings import ClientKey
 
 __all__ = ["AccessControl"]
 

@@ -20,8 +20,8 @@ from routellm_core.server.error_responses import RequestError, error_event, erro
 from routellm_core.server.metrics import Metrics
 from routellm_core.server.request_bodies import OperationRequest
 from routellm_core.server.service import RoutingService, decision_headers
+from routellm_core.server.settings import ClientKey
 from routellm_core.server.usage import StreamedUsage, token_counts, with_usage
-from routellm_core.server_settings import ClientKey
 from routellm_core.types import RoutingDecision
 
 __all__ = ["answer_embedding", "answer_request"]

@@ -36,7 +36,7 @@ from routellm_core.server.request_bodies import (
     read_body,
 )
 from routellm_core.server.service import DECISION_FIELDS, RoutingService, decision_headers
-from routellm_core.server_settings import ServerSettings
+from routellm_core.server.settings import ServerSettings
 
 __all__ = ["Reload", "create_app"]
 

@@ -24,7 +24,7 @@ from routellm_core.controller import Controller
 from routellm_core.errors import ConfigError, RouteLLMError
 from routellm_core.server.app import create_app
 from routellm_core.server.metrics import MULTIPROCESS_FOLDER
-from routellm_core.server_settings import ServerSettings
+from routellm_core.server.settings import ServerSettings
 
 __all__ = ["AppFactory", "run_server"]
 

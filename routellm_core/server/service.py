@@ -13,13 +13,13 @@ from routellm_core.backends.direct import DirectClient
 from routellm_core.backends.resilience import ResilientCaller
 from routellm_core.backends.wire import Operation, WireAnswer, WireBackend
 from routellm_core.controller import Controller
-from routellm_core.endpoints import neighbour, openai_endpoint
 from routellm_core.errors import InvalidThresholdError, RoutingError
 from routellm_core.model_names import format_model_name, parse_model_name
 from routellm_core.pricing import Price, price_of
+from routellm_core.providers.endpoints import neighbour, openai_endpoint
 from routellm_core.server.access import AccessControl
 from routellm_core.server.error_responses import RequestError, without_secrets
-from routellm_core.server_settings import ServerSettings
+from routellm_core.server.settings import ServerSettings
 from routellm_core.types import ModelPair, RoutingDecision, Tier
 
 __all__ = ["DECISION_FIELDS", "RoutingService", "decision_headers"]

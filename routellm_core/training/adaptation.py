@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from routellm_core.embeddings.base import Embeddings
 from routellm_core.embeddings.surface import surface_dimension
+from routellm_core.rows.labelled import PairRows
 from routellm_core.training.checks import normalised
-from routellm_core.training.rows import PairRows
 
 __all__ = [
     "FOLDS",

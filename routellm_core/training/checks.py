@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from routellm_core.errors import ConfigError
-from routellm_core.training.row_types import MixedRows, PairRows, PreferenceRows, QualityRows, TrainingRows
+from routellm_core.rows.types import MixedRows, PairRows, PreferenceRows, QualityRows, TrainingRows
 
 __all__ = ["RowsReport", "check_pair_rows", "check_rows", "normalised", "refuse_leakage"]
 

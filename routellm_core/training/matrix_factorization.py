@@ -21,10 +21,10 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save_file
 
+from research.targets import DifficultyRows
 from routellm_core.errors import ConfigError
-from routellm_core.routers._mf_checkpoint import REFERENCE_FILE
-from routellm_core.routers._published_models import PUBLISHED_MODELS
-from routellm_core.training.targets import DifficultyRows
+from routellm_core.routers.mf.checkpoint import REFERENCE_FILE
+from routellm_core.routers.mf.published_models import PUBLISHED_MODELS
 
 __all__ = [
     "CheckpointFacts",

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from routellm_core.embeddings import Embedder, load_embedder
 from routellm_core.embeddings.surface import surface_dimension
-from routellm_core.routers.matrix_factorization import MatrixFactorizationRouter, MfCheckpoint
-from routellm_core.training.outcome import LENGTH, SHIPPED, length_scores
+from routellm_core.metrics.held_out import LENGTH, SHIPPED, length_scores
+from routellm_core.routers.mf.router import MatrixFactorizationRouter, MfCheckpoint
 
 __all__ = ["MfStart"]
 

@@ -1,4 +1,4 @@
-"""What every training returns and records: where rows came from, held-out scores, and the facts of a card."""
+"""What every training returns and records: where rows came from, and the facts of a card."""
 
 from __future__ import annotations
 
@@ -7,20 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from routellm_core.metrics.held_out import HeldOut
+from routellm_core.rows.labelled import PairRows
 from routellm_core.training.checks import RowsReport, check_rows
-from routellm_core.training.rows import PairRows
 
-__all__ = ["LENGTH", "SHIPPED", "TRAINED", "HeldOut", "Provenance", "TrainedRouter", "length_scores", "recorded_facts"]
-
-Floats = npt.NDArray[np.float64]
-TRAINED: Final = "trained"
-SHIPPED: Final = "shipped"
-LENGTH: Final = "prompt length"
+__all__ = ["Provenance", "TrainedRouter", "recorded_facts"]
 
 
 @dataclass(frozen=True)
@@ -39,26 +34,6 @@ class Provenance:
 
 
 @dataclass(frozen=True, eq=False)
-class HeldOut:
-    """Rows that a router was fitted without, and how it and others score them.
-
-    Attributes:
-        how: how they were held out, in words.
-        scores: name of a router to its scores, shape (n,); the trained one comes first.
-        expected_gain: shape (n,), above zero where the trained router expects the strong model to be better.
-        strong, weak: shape (n,), quality of both models.
-        models: their names.
-    """
-
-    how: str
-    scores: Mapping[str, Floats]
-    expected_gain: Floats
-    strong: Floats
-    weak: Floats
-    models: tuple[str, str]
-
-
-@dataclass(frozen=True, eq=False)
 class TrainedRouter:
     """A training's outcome.
 
@@ -73,12 +48,6 @@ class TrainedRouter:
     report: RowsReport
     facts: Mapping[str, Any]
     held_out: HeldOut
-
-
-def length_scores(prompts: Sequence[str]) -> Floats:
-    """Return the length-only router's scores, shape (n,): rising with the number of characters, below 1."""
-    lengths = np.log1p(np.array([len(prompt) for prompt in prompts], dtype=np.float64))
-    return np.asarray(lengths / (1.0 + lengths))
 
 
 def recorded_facts(

@@ -13,14 +13,15 @@ import numpy.typing as npt
 
 from routellm_core._files import resolve_checkpoint
 from routellm_core.errors import CheckpointError
-from routellm_core.routers._torch import resolve_device, torch
-from routellm_core.routers.bert import BERTRouter, encode_prompts, token_limit
+from routellm_core.metrics.held_out import HeldOut
+from routellm_core.routers.transformer.batching import resolve_device, torch
+from routellm_core.routers.transformer.bert import BERTRouter, encode_prompts, token_limit
+from routellm_core.rows.labelled import PairRows, TrainingRows
 from routellm_core.training.finetuning.base_models import load_base
 from routellm_core.training.finetuning.loop import Encoded, seeded
 from routellm_core.training.finetuning.options import FinetuningOptions, FinetuningProgress
 from routellm_core.training.finetuning.transformer import SplitRows, TransformerTraining
-from routellm_core.training.outcome import HeldOut, Provenance, TrainedRouter
-from routellm_core.training.rows import PairRows, TrainingRows
+from routellm_core.training.outcome import Provenance, TrainedRouter
 
 __all__ = ["BertOptions", "train_bert"]
 

@@ -18,17 +18,18 @@ import numpy.typing as npt
 
 from routellm_core._files import resolve_checkpoint
 from routellm_core.errors import ConfigError
-from routellm_core.routers._causal_encoding import SCORE_TOKENS, ClassifierEncoder
-from routellm_core.routers._causal_model import last_logits
-from routellm_core.routers._causal_prompt import DEFAULT_MESSAGES, LLAMA_3, ClassifierPrompt
-from routellm_core.routers._torch import resolve_device, torch
-from routellm_core.routers.causal_llm import CausalLLMRouter
+from routellm_core.metrics.held_out import HeldOut
+from routellm_core.routers.transformer.batching import resolve_device, torch
+from routellm_core.routers.transformer.causal_llm import CausalLLMRouter
+from routellm_core.routers.transformer.encoding import SCORE_TOKENS, ClassifierEncoder
+from routellm_core.routers.transformer.prefix import last_logits
+from routellm_core.routers.transformer.prompt import DEFAULT_MESSAGES, LLAMA_3, ClassifierPrompt
+from routellm_core.rows.labelled import PairRows, TrainingRows
 from routellm_core.training.finetuning.base_models import load_base
 from routellm_core.training.finetuning.loop import Encoded, seeded
 from routellm_core.training.finetuning.options import FinetuningOptions, FinetuningProgress
 from routellm_core.training.finetuning.transformer import SplitRows, TransformerTraining
-from routellm_core.training.outcome import HeldOut, Provenance, TrainedRouter
-from routellm_core.training.rows import PairRows, TrainingRows
+from routellm_core.training.outcome import Provenance, TrainedRouter
 
 __all__ = ["CausalLLMOptions", "score_labels", "train_causal_llm"]
 

@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from routellm_core.embeddings import Embedder
 from routellm_core.errors import ConfigError
+from routellm_core.metrics.held_out import TRAINED, HeldOut
+from routellm_core.rows.labelled import PairRows, TrainingRows, pair_rows
 from routellm_core.training.adaptation import Adaptation, adapt, constant_direction
 from routellm_core.training.cards import rows_card_text
 from routellm_core.training.checks import check_pair_rows, check_rows, refuse_leakage
@@ -18,8 +20,7 @@ from routellm_core.training.many_models.battles import models_named
 from routellm_core.training.many_models.train import ModelsRequest, add_models, train_models
 from routellm_core.training.matrix_factorization import CheckpointFacts, reference_quantiles, write_checkpoint
 from routellm_core.training.mf_start import MfStart
-from routellm_core.training.outcome import TRAINED, HeldOut, Provenance, TrainedRouter, recorded_facts
-from routellm_core.training.rows import PairRows, TrainingRows, pair_rows
+from routellm_core.training.outcome import Provenance, TrainedRouter, recorded_facts
 
 __all__ = ["train_matrix_factorization"]
 
@@ -58,7 +59,7 @@ def train_matrix_factorization(
         test: rows to measure on; None measures by five-fold cross-validation.
         seed: of the folds.
         provenance: what the card says of the data.
-        compare: measures the held-out scores for the card, such as ``routellm_core.evals.held_out.compare_held_out``.
+        compare: measures the held-out scores for the card, such as ``routellm_core.metrics.held_out.compare_held_out``.
 
     Raises:
         ConfigError: too few rows, labels all alike, a prompt in both splits, or an embedder that the checkpoint was not

@@ -11,22 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from routellm_core.embeddings import Embedder, Embeddings, load_embedder
-from routellm_core.routers.battles import BattleTable, join_battles
-from routellm_core.routers.similarity_weighted import SimilarityWeightedRouter
+from routellm_core.metrics.held_out import LENGTH, TRAINED, HeldOut, length_scores
+from routellm_core.routers.sw_ranking.battles import BattleTable, join_battles
+from routellm_core.routers.sw_ranking.router import SimilarityWeightedRouter
+from routellm_core.rows.labelled import MixedRows, PairRows, PreferenceRows, TrainingRows, pair_rows
 from routellm_core.training.adaptation import folds_by_prompt
 from routellm_core.training.cards import rows_card_text
 from routellm_core.training.checks import check_pair_rows, check_rows, refuse_leakage
 from routellm_core.training.matrix_factorization import reference_quantiles
-from routellm_core.training.outcome import (
-    LENGTH,
-    TRAINED,
-    HeldOut,
-    Provenance,
-    TrainedRouter,
-    length_scores,
-    recorded_facts,
-)
-from routellm_core.training.rows import MixedRows, PairRows, PreferenceRows, TrainingRows, pair_rows
+from routellm_core.training.outcome import Provenance, TrainedRouter, recorded_facts
 
 __all__ = ["train_similarity_index"]
 

@@ -13,8 +13,8 @@ from aiohttp import web
 
 from routellm_core.backends.base import ModelSettings
 from routellm_core.backends.direct import DirectClient
-from routellm_core.endpoints import openai_endpoint
 from routellm_core.errors import BackendError
+from routellm_core.providers.endpoints import openai_endpoint
 
 BODY: dict[str, Any] = {"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}
 Answer = Callable[[web.Request], Any]

@@ -16,7 +16,7 @@ from routellm_core.calibration import Calibration, calibrate_share, resolve_thre
 from routellm_core.decision import StrongShare, parse_threshold
 from routellm_core.errors import CalibrationError, ConfigError, InvalidThresholdError
 from routellm_core.model_names import format_model_name, parse_model_name
-from routellm_core.routers.random_baseline import RandomRouter
+from routellm_core.routers.random import RandomRouter
 from routellm_core.testing import FakeBackend, FixedScoreRouter
 from routellm_core.types import FloatArray
 

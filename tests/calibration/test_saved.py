@@ -10,7 +10,7 @@ import pytest
 
 from routellm_core.calibration import Calibration, PromptCosts, calibrate_cost, calibrate_share
 from routellm_core.errors import CalibrationError
-from routellm_core.routers.random_baseline import RandomRouter
+from routellm_core.routers.random import RandomRouter
 from routellm_core.testing import FixedScoreRouter
 
 SCORES = np.random.default_rng(0).beta(2, 5, size=500)

@@ -13,7 +13,7 @@ import pytest
 
 from routellm_core import calibrate_threshold, cli
 from routellm_core.calibration import Calibration
-from routellm_core.routers import _dataset_files
+from routellm_core.rows import files as _dataset_files
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 PRICES = ("--strong-price", "10,30", "--weak-price", "0.6,0.6")
@@ -256,7 +256,7 @@ def test_a_saved_calibration_answers_for_its_checkpoint_alone(here: Run, labelle
 
 
 def test_a_stopped_run_goes_on(here: Run, labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from routellm_core.routers.matrix_factorization import MatrixFactorizationRouter as Mf
+    from routellm_core.routers.mf.router import MatrixFactorizationRouter as Mf
 
     score, scored = Mf.score, []
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from research.distill_static import quantise
 from routellm_core.embeddings.base import Embedder
 from routellm_core.embeddings.static import StaticEmbedder
 from routellm_core.embeddings.surface import standardised_surface, surface_dimension
 from routellm_core.errors import CheckpointError
-from routellm_core.training.distill_static import quantise
 
 save_file = pytest.importorskip("safetensors.numpy").save_file
 AWKWARD = ["", "hi", "\ud800", "中文", "🙂", "\x00", "a" * 100_000, "What is 2 + 2?", "word " * 3000]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from routellm_core.evals import Benchmark, EvaluationSettings, run_evaluation
-from routellm_core.evals.baselines import oracle_quality
 from routellm_core.evals.benchmarks.mmlu import SUBJECTS
-from routellm_core.evals.curves import (
+from routellm_core.metrics.baselines import oracle_quality
+from routellm_core.metrics.curves import (
     apgr,
     area,
     average_rows,

@@ -6,8 +6,8 @@ import pytest
 from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks import Benchmark, PairUsage
 from routellm_core.evals.costs import cost_table, parse_price, price_of
-from routellm_core.evals.curves import ThresholdRow
-from routellm_core.evals.reliability import reliability_of
+from routellm_core.metrics.curves import ThresholdRow
+from routellm_core.metrics.reliability import reliability_of
 from routellm_core.types import ModelPair
 
 PRICES = {

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from routellm_core.routers.battles import BattleTable
+from routellm_core.routers.sw_ranking.battles import BattleTable
 
 TEXTS = [
     "What is the capital of France?",
@@ -193,7 +193,7 @@ def untrained_causal_checkpoint(torch: Any, tmp_path_factory: pytest.TempPathFac
 def causal_checkpoint(torch: Any, untrained_causal_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same Llama after a short training: it writes the assistant header, then a score for the prompt."""
     transformers = pytest.importorskip("transformers")
-    from routellm_core.routers._transformers import clean_text
+    from routellm_core.routers.transformer.loading import clean_text
 
     folder = tmp_path_factory.mktemp("trained") / "checkpoint"
     shutil.copytree(untrained_causal_checkpoint, folder)

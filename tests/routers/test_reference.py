@@ -7,9 +7,9 @@ pytest.importorskip("transformers", reason="needs the extra [torch]")
 
 from routellm_core.calibration import resolve_threshold
 from routellm_core.errors import CheckpointError, InvalidThresholdError
-from routellm_core.routers._reference import ScoreReference
-from routellm_core.routers.bert import BERTRouter
-from routellm_core.routers.causal_llm import CausalLLMRouter
+from routellm_core.routers.reference import ScoreReference
+from routellm_core.routers.transformer.bert import BERTRouter
+from routellm_core.routers.transformer.causal_llm import CausalLLMRouter
 
 QUANTILES = np.linspace(0.2, 0.6, 1001).tolist()
 

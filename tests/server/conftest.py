@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from routellm_core.config import RouteLLMConfig, build_controller
 from routellm_core.controller import Controller
 from routellm_core.server.app import create_app
-from routellm_core.server_settings import ServerSettings
+from routellm_core.server.settings import ServerSettings
 from routellm_core.testing.local_models import LocalModelServer
 
 UPSTREAM_KEY = "upstream-secret-8f3a"

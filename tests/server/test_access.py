@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from routellm_core.errors import ConfigError
 from routellm_core.server.access import AccessControl
 from routellm_core.server.error_responses import RequestError
-from routellm_core.server_settings import ClientKey, ServerSettings
+from routellm_core.server.settings import ClientKey, ServerSettings
 from routellm_core.testing.local_models import LocalModelServer
 
 ALICE, BOB = "alice-key", "bob-key"

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from routellm_core.config import RouteLLMConfig, load_config
-from routellm_core.server_settings import ServerSettings
+from routellm_core.server.settings import ServerSettings
 from routellm_core.testing.local_models import LocalModelServer
 
 ADDRESS = "http://127.0.0.1:6060"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from routellm_core.training.rows import PairRows
+from routellm_core.rows.labelled import PairRows
 
 
 def train_tokenizer(texts: Sequence[str], special: Sequence[str], template: str) -> Any:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from routellm_core.errors import ConfigError
-from routellm_core.evals.held_out import compare_held_out
-from routellm_core.routers.matrix_factorization import MatrixFactorizationRouter
+from routellm_core.metrics.held_out import HeldOut, compare_held_out
+from routellm_core.routers.mf.router import MatrixFactorizationRouter
+from routellm_core.rows.labelled import PairRows
 from routellm_core.testing.contract import RouterContract
 from routellm_core.training.adaptation import adapt, constant_direction, folds_by_prompt
-from routellm_core.training.outcome import HeldOut, Provenance
-from routellm_core.training.rows import PairRows
+from routellm_core.training.outcome import Provenance
 from routellm_core.training.train_mf import train_matrix_factorization
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import load_file
 
 from routellm_core.errors import CheckpointError, ConfigError
-from routellm_core.routers._torch import resolve_device
+from routellm_core.routers.transformer.batching import resolve_device
 from routellm_core.training.finetuning.loop import Finetuning, LabelledRows
 from routellm_core.training.finetuning.options import FinetuningOptions
 from routellm_core.training.finetuning.state import FinetuningState, Position

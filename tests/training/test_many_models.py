@@ -8,14 +8,14 @@ import pytest
 from safetensors.numpy import load_file
 
 from routellm_core.errors import ConfigError
-from routellm_core.evals.held_out import compare_held_out
-from routellm_core.routers.matrix_factorization import MatrixFactorizationRouter, MfCheckpoint
+from routellm_core.metrics.held_out import compare_held_out
+from routellm_core.routers.mf.router import MatrixFactorizationRouter, MfCheckpoint
+from routellm_core.rows.labelled import MixedRows, PairRows, PreferenceRows, QualityRows
 from routellm_core.testing.contract import RouterContract
 from routellm_core.training.adaptation import Strength
 from routellm_core.training.many_models import fit as model_fit
 from routellm_core.training.many_models.battles import ModelBattles, model_battles, models_named
 from routellm_core.training.many_models.fit import ModelDesign, NormalEquations, fit_models
-from routellm_core.training.rows import MixedRows, PairRows, PreferenceRows, QualityRows
 from routellm_core.training.train_mf import train_matrix_factorization
 
 ABILITY = {"large": (0.95, 0.95), "medium": (0.55, 0.95), "small": (0.15, 0.9), "tiny": (0.05, 0.4)}

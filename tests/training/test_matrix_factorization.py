@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from research.targets import DifficultyRows
 from routellm_core.errors import ConfigError
-from routellm_core.routers.matrix_factorization import MfCheckpoint
+from routellm_core.routers.mf.router import MfCheckpoint
 from routellm_core.training.cards import card_text, write_card
 from routellm_core.training.matrix_factorization import (
     CheckpointFacts,
@@ -17,7 +18,6 @@ from routellm_core.training.matrix_factorization import (
     within_group_correlation,
     write_checkpoint,
 )
-from routellm_core.training.targets import DifficultyRows
 
 
 def make_rows(target, unit, group=None, noise=1.0):

@@ -11,11 +11,11 @@ pytest.importorskip("transformers", reason="needs the extra [torch]")
 import torch
 
 from routellm_core.errors import CheckpointError, ConfigError
-from routellm_core.evals.held_out import compare_held_out
-from routellm_core.routers.bert import BERTRouter
+from routellm_core.metrics.held_out import compare_held_out
 from routellm_core.routers.registry import load_router
+from routellm_core.routers.transformer.bert import BERTRouter
+from routellm_core.rows.labelled import PairRows
 from routellm_core.training.adaptation import folds_by_prompt
-from routellm_core.training.rows import PairRows
 from routellm_core.training.train_bert import BertOptions, outcome_labels, train_bert
 
 pytestmark = pytest.mark.usefixtures("one_thread")

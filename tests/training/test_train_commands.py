@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from research.pool import licence_allows
 from routellm_core.cli._app import app
 from routellm_core.errors import ConfigError
 from routellm_core.routers.base import checked_scores
 from routellm_core.routers.registry import load_router
-from routellm_core.training.pool import licence_allows
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TRANSFORMERS = ["bert", "causal_llm"]

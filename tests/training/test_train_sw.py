@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from research.pool import ALLOWED_LICENCES
 from routellm_core._files import ASSETS
-from routellm_core.evals.held_out import compare_held_out
-from routellm_core.routers.similarity_weighted import SimilarityWeightedRouter
-from routellm_core.training.pool import ALLOWED_LICENCES
-from routellm_core.training.rows import MixedRows, PairRows, PreferenceRows
+from routellm_core.metrics.held_out import compare_held_out
+from routellm_core.routers.sw_ranking.router import SimilarityWeightedRouter
+from routellm_core.rows.labelled import MixedRows, PairRows, PreferenceRows
 from routellm_core.training.train_sw import train_similarity_index
 
 

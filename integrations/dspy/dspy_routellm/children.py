@@ -19,10 +19,10 @@ from dspy.clients.engines import AsyncLiteLLMEngine, AsyncLM15Engine, LiteLLMEng
 from dspy.lm15 import Config, LM15Error, Request, RouterConfig, UnsupportedFeatureError, request_from_openai_chat
 
 from routellm_core import ModelSettings
-from routellm_core._litellm import import_litellm
 from routellm_core._options import validated
 from routellm_core.errors import ConfigError
 from routellm_core.pricing import Price, price_of
+from routellm_core.providers.litellm import import_litellm
 from routellm_core.types import Tier
 
 __all__ = ["ChildModel", "build_child"]

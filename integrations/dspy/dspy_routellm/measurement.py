@@ -177,8 +177,8 @@ class Measurement:
         Raises:
             ConfigError: too few examples, or none or all of them need the strong model.
         """
-        from routellm_core.routers.matrix_factorization import MatrixFactorizationRouter
-        from routellm_core.training.rows import PairRows
+        from routellm_core.routers.mf.router import MatrixFactorizationRouter
+        from routellm_core.rows.labelled import PairRows
         from routellm_core.training.train_mf import Provenance, train_matrix_factorization
 
         rows = PairRows(

@@ -15,9 +15,9 @@ from dspy_routellm import MeasuredExample, Measurement, Routed, RouteLLM, measur
 
 from routellm_core import ModelPair, load_router
 from routellm_core.errors import CalibrationError, ConfigError
+from routellm_core.rows.labelled import load_rows
 from routellm_core.testing import FixedScoreRouter
 from routellm_core.testing.local_models import LocalModelServer
-from routellm_core.training.rows import load_rows
 
 MakeLM = Callable[..., RouteLLM]
 

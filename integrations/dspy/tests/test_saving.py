@@ -16,7 +16,7 @@ from dspy_routellm import Routed, RouteLLM, RoutingEngine
 
 from routellm_core import ModelSettings
 from routellm_core.backends.resilience import ResiliencePolicy
-from routellm_core.routers.random_baseline import RandomRouter
+from routellm_core.routers.random import RandomRouter
 from routellm_core.testing.local_models import LocalModelServer
 
 MakeLM = Callable[..., RouteLLM]

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from langchain_routellm.turns import TurnRouter
-from routellm_core.backends.failures import fallen_back, is_retryable
+from routellm_core.providers.failures import fallen_back, is_retryable
 from routellm_core.types import RoutingDecision
 
 __all__ = ["awith_fallback", "with_fallback"]

@@ -138,7 +138,7 @@ class LiteLLMChat(BaseChatModel):
         """Tokenise with litellm's tokeniser for the model, or its nearest."""
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
-        from routellm_core._litellm import import_litellm
+        from routellm_core.providers.litellm import import_litellm
 
         return list(import_litellm().encode(model=self.model, text=text))
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from routellm_core.errors import ConfigError
+from routellm_core.metrics.curves import mean_quality
 from routellm_core.types import FloatArray, ModelPair
 
 __all__ = ["PUBLISHED_PAIR", "Benchmark", "BenchmarkLoader", "BenchmarkSource", "PairUsage"]
@@ -122,14 +123,6 @@ class Benchmark:
             weak_quality=self.weak_quality[rows],
             usage=usage,
         )
-
-
-def mean_quality(quality: FloatArray, scale: float) -> float:
-    """Return the mean times ``scale``.
-
-    Divides before it scales, as RouteLLM does (``sum / n * 100``), so that figures agree to the last bit.
-    """
-    return float(quality.sum() / len(quality) * scale)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from routellm_core.errors import ConfigError
-from routellm_core.evals.benchmarks._files import (
+from routellm_core.evals.benchmarks.base import PUBLISHED_PAIR, Benchmark, BenchmarkSource, PairUsage
+from routellm_core.evals.benchmarks.files import (
     column_of_model,
     contaminated_prompts,
     estimated_tokens,
@@ -15,7 +16,6 @@ from routellm_core.evals.benchmarks._files import (
     read_jsonl,
     repository_file,
 )
-from routellm_core.evals.benchmarks.base import PUBLISHED_PAIR, Benchmark, BenchmarkSource, PairUsage
 from routellm_core.evals.grading import final_number, is_same_number
 from routellm_core.types import FloatArray
 

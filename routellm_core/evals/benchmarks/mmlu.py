@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from routellm_core.evals.benchmarks._files import (
+from routellm_core.evals.benchmarks.base import PUBLISHED_PAIR, Benchmark, BenchmarkSource, PairUsage
+from routellm_core.evals.benchmarks.files import (
     column_of_model,
     contaminated_prompts,
     estimated_tokens,
     read_csv,
     repository_file,
 )
-from routellm_core.evals.benchmarks.base import PUBLISHED_PAIR, Benchmark, BenchmarkSource, PairUsage
 
 __all__ = ["SUBJECTS", "load"]
 

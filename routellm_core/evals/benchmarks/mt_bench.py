@@ -12,8 +12,8 @@ import numpy as np
 
 from routellm_core.errors import ConfigError
 from routellm_core.evals.answers import graded_quality
-from routellm_core.evals.benchmarks._files import contaminated_prompts, read_jsonl, repository_file
 from routellm_core.evals.benchmarks.base import PUBLISHED_PAIR, Benchmark, BenchmarkSource, PairUsage
+from routellm_core.evals.benchmarks.files import contaminated_prompts, read_jsonl, repository_file
 from routellm_core.pricing import CHARACTERS_PER_TOKEN
 from routellm_core.types import FloatArray
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from routellm_core._optional import import_extra
 from routellm_core.errors import ConfigError, did_you_mean
-from routellm_core.evals.benchmarks._files import read_csv, read_jsonl
 from routellm_core.evals.benchmarks.base import Benchmark, PairUsage
+from routellm_core.evals.benchmarks.files import read_csv, read_jsonl
 from routellm_core.types import FloatArray, ModelPair
 
 __all__ = ["load_tabular", "read_rows"]

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from routellm_core._files import read_json
 from routellm_core.errors import CheckpointError
-from routellm_core.routers._torch import torch
-from routellm_core.routers._transformers import digest_of, load_model, load_tokenizer, transformers, weight_files
+from routellm_core.routers.transformer.batching import torch
+from routellm_core.routers.transformer.loading import digest_of, load_model, load_tokenizer, transformers, weight_files
 
 __all__ = ["BaseModel", "load_base"]
 

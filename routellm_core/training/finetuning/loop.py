@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from routellm_core.errors import ConfigError
-from routellm_core.routers._torch import is_out_of_memory, plan_batches, resolve_dtype, torch
+from routellm_core.routers.transformer.batching import is_out_of_memory, plan_batches, resolve_dtype, torch
 from routellm_core.training.finetuning.options import FinetuningOptions, FinetuningProgress
 from routellm_core.training.finetuning.state import FinetuningState, Position
 

@@ -14,8 +14,10 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from routellm_core.routers._reference import ROUTING_FILE
+from routellm_core.metrics.held_out import LENGTH, TRAINED, HeldOut, length_scores
 from routellm_core.routers.base import Router
+from routellm_core.routers.reference import ROUTING_FILE
+from routellm_core.rows.labelled import PairRows, TrainingRows, pair_rows
 from routellm_core.training.adaptation import folds_by_prompt
 from routellm_core.training.cards import rows_card_text
 from routellm_core.training.checks import RowsReport, check_pair_rows, check_rows, refuse_leakage
@@ -23,16 +25,7 @@ from routellm_core.training.finetuning.loop import Finetuning, LabelledRows, Lab
 from routellm_core.training.finetuning.options import FinetuningOptions, FinetuningProgress
 from routellm_core.training.finetuning.state import FinetuningState
 from routellm_core.training.matrix_factorization import reference_quantiles
-from routellm_core.training.outcome import (
-    LENGTH,
-    TRAINED,
-    HeldOut,
-    Provenance,
-    TrainedRouter,
-    length_scores,
-    recorded_facts,
-)
-from routellm_core.training.rows import PairRows, TrainingRows, pair_rows
+from routellm_core.training.outcome import Provenance, TrainedRouter, recorded_facts
 
 __all__ = ["Learner", "SplitRows", "TransformerTraining"]
 

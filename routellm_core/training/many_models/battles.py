@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from routellm_core.errors import ConfigError
-from routellm_core.training.checks import RARE
-from routellm_core.training.row_types import (
+from routellm_core.rows.labelled import refuse_mixed_units
+from routellm_core.rows.types import (
     MixedRows,
     PreferenceRows,
     QualityRows,
     RowsOfOneKind,
     TrainingRows,
 )
-from routellm_core.training.rows import refuse_mixed_units
+from routellm_core.training.checks import RARE
 
 __all__ = ["ModelBattles", "model_battles", "models_named"]
 

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from routellm_core.errors import ConfigError
+from routellm_core.metrics.held_out import TRAINED, HeldOut
+from routellm_core.rows.labelled import MixedRows, PairRows, TrainingRows, pair_rows
 from routellm_core.training.adaptation import FOLDS, sigmoid
 from routellm_core.training.checks import MIN_LABELS, MIN_ROWS
 from routellm_core.training.many_models.battles import ModelBattles
 from routellm_core.training.many_models.fit import GainScale, ModelDesign, fit_models, has_many_rows
 from routellm_core.training.mf_start import MfStart
-from routellm_core.training.outcome import TRAINED, HeldOut
-from routellm_core.training.rows import MixedRows, PairRows, TrainingRows, pair_rows
 
 __all__ = ["Compare", "HeldOutUtilities", "Pair", "measured_pairs"]
 

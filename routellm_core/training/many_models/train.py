@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from routellm_core.errors import ConfigError
+from routellm_core.metrics.held_out import HeldOut
+from routellm_core.rows.labelled import PairRows, TrainingRows, pair_rows
 from routellm_core.training.adaptation import constant_direction, folds_by_prompt
 from routellm_core.training.checks import RARE, RowsReport, check_pair_rows, check_rows, refuse_leakage
 from routellm_core.training.many_models.battles import ModelBattles, model_battles
@@ -20,8 +22,7 @@ from routellm_core.training.many_models.held_out import Compare, HeldOutUtilitie
 from routellm_core.training.many_models.vectors import KnownModels, ModelVectors, fitted_vectors
 from routellm_core.training.matrix_factorization import CheckpointFacts, reference_quantiles, write_model_vectors
 from routellm_core.training.mf_start import MfStart
-from routellm_core.training.outcome import HeldOut, Provenance, TrainedRouter, recorded_facts
-from routellm_core.training.rows import PairRows, TrainingRows, pair_rows
+from routellm_core.training.outcome import Provenance, TrainedRouter, recorded_facts
 
 __all__ = ["ModelsRequest", "add_models", "train_models"]
 

@@ -11,7 +11,7 @@ from selenium.webdriver.support.select import Select
 
 from routellm_core import ModelSelector
 from routellm_core.calibration.quantiles import share_at_threshold, threshold_for_share
-from routellm_core.routers.matrix_factorization import MatrixFactorizationRouter
+from routellm_core.routers.mf.router import MatrixFactorizationRouter
 
 if TYPE_CHECKING:
     from tests.server.chat_page.conftest import ChatPage, Serve

@@ -1,0 +1,226 @@
+"""The prompts that are to be labelled, what identifies each, and what labelling them is expected to cost."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+from routellm_core.asking.judge_prompts import PROMPT_VERSION, comparison_messages
+from routellm_core.backends.base import ModelSettings
+from routellm_core.errors import ConfigError
+from routellm_core.pricing import estimate_tokens, price_of
+from routellm_core.prompts import message_text
+from routellm_core.rows.files import row_files
+from routellm_core.rows.prompts import Conversation, read_records
+from routellm_core.types import ChatMessage
+
+__all__ = [
+    "CallEstimate",
+    "LabelModels",
+    "LabelParameters",
+    "LabelPrompt",
+    "LabelPrompts",
+    "Role",
+    "estimate_calls",
+    "read_label_prompts",
+]
+
+Role: TypeAlias = Literal["strong", "weak", "judge"]
+STANDARD_INPUT: Final = "-"
+_MESSAGE_TOKENS: Final = 4.0
+"""What a message costs beside its text, under OpenAI's chat format."""
+
+
+@dataclass(frozen=True)
+class LabelModels:
+    """The pair, and the model that compares its answers."""
+
+    strong: ModelSettings
+    weak: ModelSettings
+    judge: ModelSettings
+
+    def __post_init__(self) -> None:
+        if self.strong.model == self.weak.model and self.strong.api_base == self.weak.api_base:
+            raise ConfigError(f"strong and weak model are both {self.strong.model!r}; a comparison needs two")
+
+    def of(self, role: Role) -> ModelSettings:
+        """Return the model of ``role``."""
+        models: dict[Role, ModelSettings] = {"strong": self.strong, "weak": self.weak, "judge": self.judge}
+        return models[role]
+
+
+@dataclass(frozen=True)
+class LabelParameters:
+    """What is sent beside the messages.
+
+    Attributes:
+        answers: to the strong and the weak model, such as ``max_tokens``.
+        judge: to the judge; it decides at temperature 0, so that a verdict can be repeated.
+    """
+
+    answers: Mapping[str, Any] = field(default_factory=dict)
+    judge: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0.0})
+
+
+@dataclass(frozen=True)
+class LabelPrompt:
+    """A prompt to be labelled.
+
+    Attributes:
+        conversation: as the row had it, up to the last user message.
+        place: file and line.
+        reference: a right answer for the judge, or None.
+    """
+
+    conversation: Conversation
+    place: str
+    reference: str | None = None
+
+    @property
+    def messages(self) -> list[ChatMessage]:
+        """What both models are sent."""
+        if isinstance(self.conversation, str):
+            return [{"role": "user", "content": self.conversation}]
+        return list(self.conversation)
+
+    def key(self, models: LabelModels, parameters: LabelParameters) -> str:
+        """Return a digest of everything that a label depends on."""
+        facts = {
+            "prompt_version": PROMPT_VERSION,
+            "messages": self.messages,
+            "reference": self.reference,
+            "models": [models.strong.model, models.weak.model, models.judge.model],
+            "parameters": [dict(parameters.answers), dict(parameters.judge)],
+        }
+        text = json.dumps(facts, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class LabelPrompts:
+    """What a source holds.
+
+    Attributes:
+        prompts: each prompt once, in order.
+        repeated: rows that repeat an earlier one.
+        without_text: rows without a user's text, which nothing can be asked about.
+    """
+
+    prompts: tuple[LabelPrompt, ...]
+    repeated: int
+    without_text: int
+
+
+@dataclass(frozen=True)
+class CallEstimate:
+    """What one model is expected to be asked, and for how much.
+
+    Attributes:
+        role: strong, weak or judge.
+        model: its name.
+        calls: number of calls.
+        input_tokens: sent in all.
+        output_tokens: answered in all.
+        dollars: None where the model's price is not known.
+    """
+
+    role: Role
+    model: str
+    calls: int
+    input_tokens: float
+    output_tokens: float
+    dollars: float | None
+
+
+def read_label_prompts(
+    source: str | Path, *, column: str | None = None, reference_column: str | None = None, limit: int | None = None
+) -> LabelPrompts:
+    """Read prompts; a conversation is cut after the user's last message, which the models answer.
+
+    Args:
+        source: a file or folder, ``hf:owner/name[:split]``, or ``-`` for standard input.
+        column: the prompt's column.
+        reference_column: the column with reference answers; an empty cell is none.
+        limit: only the first so many prompts.
+
+    Raises:
+        ConfigError: no prompts, a file that cannot be read, or a column that no row has.
+        UnsupportedPromptError: a row holds no prompt; the message has its line.
+    """
+    files: Sequence[Path | None] = [None] if str(source) == STANDARD_INPUT else row_files(source)
+    columns = [reference_column] if reference_column else []
+    found: dict[str, LabelPrompt] = {}
+    repeated = without_text = 0
+    has_reference = False
+    for record in (record for file in files for record in read_records(file, column=column, columns=columns)):
+        has_reference = has_reference or bool(record.values)
+        conversation = _answerable(record.conversation)
+        if conversation is None:
+            without_text += 1
+            continue
+        reference = str(record.values.get(reference_column or "") or "").strip() or None
+        prompt = LabelPrompt(conversation, record.place, reference)
+        key = json.dumps([prompt.messages, reference], default=str)
+        repeated += key in found
+        found.setdefault(key, prompt)
+        if limit is not None and len(found) == limit:
+            break
+    if not found:
+        raise ConfigError(f"{source} holds no prompt with text")
+    if reference_column and not has_reference:
+        raise ConfigError(f"{source} has no column {reference_column!r} with reference answers")
+    return LabelPrompts(tuple(found.values()), repeated, without_text)
+
+
+def estimate_calls(
+    prompts: Iterable[LabelPrompt],
+    models: LabelModels,
+    *,
+    answer_tokens: float = 300.0,
+    judge_tokens: float = 200.0,
+) -> tuple[CallEstimate, ...]:
+    """Estimate the calls of strong, weak and judge, retries left out.
+
+    Args:
+        prompts: to be labelled.
+        models: who is asked.
+        answer_tokens: tokens of an answer.
+        judge_tokens: tokens of a judgement; each prompt has two.
+    """
+    asked, judged, count = 0.0, 0.0, 0
+    for prompt in prompts:
+        count += 1
+        asked += _tokens(prompt.messages)
+        comparison = comparison_messages(prompt.messages, "", "", reference=prompt.reference)
+        judged += 2.0 * (_tokens(comparison) + 2.0 * answer_tokens)
+    calls: list[tuple[Role, int, float, float]] = [
+        ("strong", count, asked, count * answer_tokens),
+        ("weak", count, asked, count * answer_tokens),
+        ("judge", 2 * count, judged, 2 * count * judge_tokens),
+    ]
+    estimates = []
+    for role, number, sent, answered in calls:
+        price = price_of(models.of(role))
+        dollars = None if price is None else price.dollars(sent, answered)
+        estimates.append(CallEstimate(role, models.of(role).model, number, sent, answered, dollars))
+    return tuple(estimates)
+
+
+def _tokens(messages: Iterable[ChatMessage]) -> float:
+    return sum(estimate_tokens(message_text(message)) + _MESSAGE_TOKENS for message in messages)
+
+
+def _answerable(conversation: Conversation) -> Conversation | None:
+    """Return the conversation up to its last user message with text, or None where it has none."""
+    if isinstance(conversation, str):
+        return conversation if conversation.strip() else None
+    spoken = [
+        place
+        for place, message in enumerate(conversation)
+        if message["role"] == "user" and message_text(message).strip()
+    ]
+    return list(conversation[: spoken[-1] + 1]) if spoken else None

@@ -1,0 +1,1 @@
+"""The router ``mf``: matrix factorisation over a prompt embedding."""

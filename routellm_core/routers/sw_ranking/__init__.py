@@ -1,0 +1,1 @@
+"""The router ``sw_ranking``: similarity-weighted Bradley–Terry over battles."""

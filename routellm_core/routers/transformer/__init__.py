@@ -1,0 +1,1 @@
+"""The routers ``bert`` and ``causal_llm``: fine-tuned language models."""

@@ -1,0 +1,1 @@
+"""The reader of prompts and labelled rows: one schema for every command."""
