@@ -13,12 +13,13 @@ demo: $(VENV)/.base  ## route real prompts with the embedded default, then call 
 test: $(VENV)/.dev  ## install everything and run every test
 	$(BIN)/python -m pytest
 
-check: lint test  ## what CI runs: format, lint, types, tests
+check: lint test  ## what CI runs: format, lint, types, floors, tests
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/.dev  ## format and fix what can be fixed
 	$(BIN)/ruff format .

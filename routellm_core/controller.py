@@ -6,10 +6,10 @@ A program written for RouteLLM changes its import from ``routellm.controller`` t
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -17,19 +17,41 @@ from routellm_core._options import validated
 from routellm_core.backends.base import ChatBackend, ModelSettings
 from routellm_core.backends.resilience import ResiliencePolicy, ResilientCaller
 from routellm_core.calibration import CalibrationSource, calibrations_by_router
-from routellm_core.decision import StrongShare, requested_threshold
-from routellm_core.errors import ConfigError, RoutingError, UnknownRouterError, did_you_mean
-from routellm_core.model_names import parse_model_name
+from routellm_core.decision import StrongShare, requested_model, requested_threshold
+from routellm_core.errors import ConfigError, RoutingError, UnknownRouterError, UnsupportedPromptError, did_you_mean
+from routellm_core.prompts import as_messages
 from routellm_core.responses import AsyncRoutedStream, RoutedStream, attach_decision
 from routellm_core.routers.base import Router
-from routellm_core.routers.registry import load_router
+from routellm_core.routers.registry import available_routers, load_router
 from routellm_core.scoring import score_in_batches
 from routellm_core.selector import ModelSelector
 from routellm_core.types import ModelPair, RoutingDecision, Tier
 
-__all__ = ["Controller", "RoutingError"]
+__all__ = ["GPT_4_AUGMENTED_CONFIG", "Controller", "RoutingError"]
 
 ModelSpec = str | Mapping[str, Any] | ModelSettings
+
+GPT_4_AUGMENTED_CONFIG: dict[str, dict[str, Any]] = {
+    "sw_ranking": {
+        "arena_battle_datasets": ["lmsys/lmsys-arena-human-preference-55k", "routellm/gpt4_judge_battles"],
+        "arena_embedding_datasets": [
+            "routellm/arena_battles_embeddings",
+            "routellm/gpt4_judge_battles_embeddings",
+        ],
+    },
+    "causal_llm": {"checkpoint_path": "routellm/causal_llm_gpt4_augmented"},
+    "bert": {"checkpoint_path": "routellm/bert_gpt4_augmented"},
+    "mf": {"checkpoint_path": "routellm/mf_gpt4_augmented"},
+}
+"""RouteLLM's published checkpoints, for ``config=``; there it is the default, here the embedded ones are."""
+
+
+class WholeConfig(Protocol):
+    """A whole configuration, such as :func:`routellm_core.load_config` returns: more than the routers' options."""
+
+    def controller_options(self, routers: Sequence[str]) -> dict[str, Any]:
+        """Return what it says of the arguments of :class:`Controller`, the two models aside."""
+        ...
 
 
 class Controller:
@@ -39,8 +61,9 @@ class Controller:
         routers: names of the routers to load; the first is the default.
         strong_model: the strong model: a name, or its settings (base URL, key, extra parameters).
         weak_model: likewise the weak model.
-        config: options per router, as in RouteLLM's configuration: ``{"mf": {"checkpoint_path": …}}``. Routers
-            without an entry take their defaults; ``mf`` then works offline.
+        config: options per router, as in RouteLLM's configuration: ``{"mf": {"checkpoint_path": …}}``, also under
+            ``routers``. Routers without an entry take their defaults; ``mf`` then works offline. A whole configuration
+            (of :func:`routellm_core.load_config`) gives every argument that is not passed, the two models aside.
         api_base: base URL for the models that have none of their own.
         api_key: key for the models that have none of their own.
         progress_bar: show one while routers load and prompts are scored.
@@ -72,7 +95,7 @@ class Controller:
         routers: Sequence[str],
         strong_model: ModelSpec,
         weak_model: ModelSpec,
-        config: Mapping[str, Mapping[str, Any]] | None = None,
+        config: Mapping[str, Any] | WholeConfig | None = None,
         api_base: str | None = None,
         api_key: str | None = None,
         progress_bar: bool = False,
@@ -86,25 +109,57 @@ class Controller:
     ) -> None:
         if isinstance(routers, str) or not routers:
             raise ConfigError(f"routers={routers!r} must be a non-empty list of router names, such as ['mf']")
+        given = {
+            "threshold": requested_threshold(threshold, strong_share),
+            "calibration": calibration,
+            "resilience": resilience,
+            "selector_options": selector_options,
+        }
+        options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if config is not None and hasattr(config, "controller_options"):
+            whole = config.controller_options(routers)
+            if "calibration" in options:  # the configured threshold is for other traffic
+                whole.pop("threshold", None)
+            options = {**whole, **options}
+        else:
+            options["config"] = _router_options(config, routers)
         models: dict[Tier, ModelSettings] = {
             "strong": _model_settings(strong_model, api_base, api_key),
             "weak": _model_settings(weak_model, api_base, api_key),
         }
         self.models: Mapping[Tier, ModelSettings] = models
-        self.resilience = resilience or ResiliencePolicy()
+        self.resilience: ResiliencePolicy = options.get("resilience") or ResiliencePolicy()
         self.model_pair = ModelPair(strong=models["strong"].model, weak=models["weak"].model)
         self.progress_bar = progress_bar
-        self.model_counts: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
-        self._counts_lock = threading.Lock()
-        self.routers = self._load_routers(routers, config or {})
-        calibrations = calibrations_by_router(calibration, self.routers)
-        limits: dict[str, Any] = {"threshold": threshold, "strong_share": strong_share, **(selector_options or {})}
+        self.model_counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.routers = self._load_routers(routers, options["config"])
+        calibrations = calibrations_by_router(options.get("calibration"), self.routers)
+        limits: dict[str, Any] = {"threshold": options.get("threshold"), **options.get("selector_options", {})}
         self._selectors = {
             name: ModelSelector(router, self.model_pair, calibration=calibrations.get(name), **limits)
             for name, router in self.routers.items()
         }
-        self._caller = ResilientCaller(backend or _default_backend(), models, policy=self.resilience)
+        self._backend = backend or _default_backend()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self._counts_lock = threading.Lock()
+        self._caller = ResilientCaller(self._backend, self.models, policy=self.resilience)
         self.chat = SimpleNamespace(completions=SimpleNamespace(create=self.completion, acreate=self.acompletion))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        # Frameworks copy what holds a controller; its routers, models and counts are meant to be shared.
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_counts_lock", "_caller", "chat")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._prepare()
 
     def completion(
         self,
@@ -212,6 +267,8 @@ class Controller:
             P(strong strictly beats weak), shape (n,): a Series with the same index for a Series, else an array.
         """
         loaded = self.selector(router).router
+        if isinstance(prompts, str):
+            raise UnsupportedPromptError("prompts is one text; give a list of prompts, [text]")
         texts = list(prompts)
         batches = score_in_batches(loaded, texts)
         if self.progress_bar:
@@ -243,19 +300,17 @@ class Controller:
         model = parameters.pop("model", None)
         if "messages" not in parameters:
             raise RoutingError("messages is missing; give messages=[{'role': 'user', 'content': 'Hello'}]")
+        parameters["messages"] = as_messages(parameters["messages"])
         return self._selection(model, router, threshold)
 
     def _selection(
         self, model: str | None, router: str | None = None, threshold: float | StrongShare | None = None
     ) -> tuple[ModelSelector, dict[str, Any]]:
-        if model is None or model == "auto":
-            options = {"threshold": threshold} if threshold is not None else {}
-            return self.selector(router), options
-        forced = {"strong": "strong", "weak": "weak", self.model_pair.weak: "weak", self.model_pair.strong: "strong"}
-        if model in forced:
-            return self.selector(router), {"force": forced[model]}
-        name = parse_model_name(model)
-        return self.selector(name.router), {"threshold": name.threshold}
+        wish = requested_model(model, self.model_pair)
+        if wish.force is not None:
+            return self.selector(router), {"force": wish.force}
+        limit = threshold if wish.threshold is None else wish.threshold
+        return self.selector(wish.router or router), {} if limit is None else {"threshold": limit}
 
     def _load_routers(self, names: Sequence[str], config: Mapping[str, Mapping[str, Any]]) -> dict[str, Router]:
         if self.progress_bar:
@@ -281,6 +336,33 @@ def _model_settings(spec: ModelSpec, api_base: str | None, api_key: str | None) 
     shared = {"api_base": api_base, "api_key": api_key}
     missing = {key: value for key, value in shared.items() if value is not None and getattr(settings, key) is None}
     return ModelSettings.model_validate({**settings.model_dump(), **missing}) if missing else settings
+
+
+def _router_options(config: Any, routers: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """Return options by router name out of RouteLLM's form, or of the fuller form's ``routers``.
+
+    Raises:
+        ConfigError: another type, or a key that is no router's name.
+    """
+    if config is None:
+        return {}
+    if not isinstance(config, Mapping):
+        raise ConfigError(
+            f"config must map router names to their options, or be what load_config() returns, "
+            f"got {type(config).__name__}"
+        )
+    options = {key: value for key, value in config.items() if key != "routers"}
+    options.update(config.get("routers") or {})
+    known = {*available_routers(), *routers}
+    for name, value in options.items():
+        if name not in known:
+            raise ConfigError(
+                f"config has the unknown key {name!r}; its keys are names of routers ({', '.join(sorted(known))})."
+                f"{did_you_mean(str(name), known)} For a whole configuration file, use build_controller(load_config(…))"
+            )
+        if not isinstance(value, Mapping | None):
+            raise ConfigError(f"config[{name!r}] must map option names to values, got {type(value).__name__}")
+    return {name: value or {} for name, value in options.items()}
 
 
 def _default_backend() -> ChatBackend:

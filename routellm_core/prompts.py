@@ -13,19 +13,23 @@ from typing import Any, TypeAlias
 from routellm_core.errors import UnsupportedPromptError
 from routellm_core.types import ChatMessage
 
-__all__ = ["Extract", "first_user_text", "message_text", "routing_prompt", "validate_messages"]
+__all__ = ["Extract", "as_messages", "first_user_text", "message_text", "routing_prompt"]
 
 Extract: TypeAlias = Callable[[Sequence[ChatMessage]], str | None]
 """Picks the text to route on out of a conversation, or None when there is none."""
 
 _TEXT_PART_TYPES = frozenset({"text", "input_text"})
+_NESTED_FIELDS = frozenset({"content", "tool_calls", "function_call"})
 
 
-def validate_messages(messages: Any) -> Sequence[ChatMessage]:
-    """Return ``messages`` when it is a non-empty list of mappings that each have a role.
+def as_messages(messages: Any) -> list[dict[str, Any]]:
+    """Return chat messages as plain dictionaries: the one entry of every door of the library.
+
+    Whatever has a ``model_dump()`` is a message too (what the openai package and litellm return), so are content parts
+    and tool calls. Fields that such an object holds as None are left out, as a provider would refuse them.
 
     Raises:
-        UnsupportedPromptError: it is not; the message says which entry and why.
+        UnsupportedPromptError: not a non-empty list of messages that each have a role; says which entry and why.
     """
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence):
         raise UnsupportedPromptError(
@@ -33,14 +37,36 @@ def validate_messages(messages: Any) -> Sequence[ChatMessage]:
         )
     if not messages:
         raise UnsupportedPromptError("messages is empty; give at least one, such as {'role': 'user', 'content': 'Hi'}")
-    for index, message in enumerate(messages):
-        if not isinstance(message, Mapping):
-            raise UnsupportedPromptError(
-                f"messages[{index}] must be a mapping with 'role' and 'content', got {type(message).__name__}"
-            )
-        if not isinstance(message.get("role"), str):
-            raise UnsupportedPromptError(f"messages[{index}] has no 'role' (system, user, assistant or tool)")
-    return messages
+    return [_as_message(message, index) for index, message in enumerate(messages)]
+
+
+def _as_message(message: Any, index: int) -> dict[str, Any]:
+    dumped = _dumped(message)
+    if not isinstance(dumped, Mapping):
+        raise UnsupportedPromptError(
+            f"messages[{index}] must be a mapping with 'role' and 'content', or an object with model_dump(), "
+            f"got {type(message).__name__}"
+        )
+    if not isinstance(dumped.get("role"), str):
+        raise UnsupportedPromptError(f"messages[{index}] has no 'role' (system, user, assistant or tool)")
+    plain = dict(dumped)
+    for field in _NESTED_FIELDS & plain.keys():
+        plain[field] = _plain(plain[field])
+    if dumped is not message:
+        plain.setdefault("content", None)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    value = _dumped(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _dumped(value: Any) -> Any:
+    dump = None if isinstance(value, type) else getattr(value, "model_dump", None)
+    return dump(exclude_none=True) if callable(dump) else value
 
 
 def message_text(message: ChatMessage) -> str:
@@ -67,7 +93,7 @@ def routing_prompt(messages: Sequence[ChatMessage]) -> str | None:
     Raises:
         UnsupportedPromptError: ``messages`` is not a list of chat messages.
     """
-    for message in reversed(validate_messages(messages)):
+    for message in reversed(as_messages(messages)):
         if message["role"] == "user":
             text = message_text(message)
             if text.strip():

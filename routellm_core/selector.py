@@ -12,12 +12,12 @@ from typing import Any, Literal, Self, TypeAlias
 from routellm_core.calibration import CalibrationSource, fitting_calibration, resolve_threshold
 from routellm_core.decision import StrongShare, decide, requested_threshold
 from routellm_core.errors import ConfigError, RoutingError, ScoringError, UnsupportedPromptError
-from routellm_core.prompts import Extract, routing_prompt, validate_messages
-from routellm_core.routers.base import Router, checked_scores
+from routellm_core.memory import ConversationMemory, conversation_key
+from routellm_core.prompts import Extract, as_messages, routing_prompt
+from routellm_core.routers.base import Router
 from routellm_core.routers.registry import load_router
-from routellm_core.scoring import AsyncScorer
-from routellm_core.stickiness import ConversationMemory, conversation_key
-from routellm_core.types import ChatMessage, FloatArray, ModelPair, RoutingDecision, Tier
+from routellm_core.scoring import AsyncScorer, scores_or_errors
+from routellm_core.types import ChatMessage, ModelPair, RoutingDecision, Tier
 
 __all__ = ["ModelSelector", "ScoringFailurePolicy"]
 
@@ -90,21 +90,35 @@ class ModelSelector:
         self.router = load_router(router) if isinstance(router, str) else router
         self.pair = pair
         self.calibration = fitting_calibration(calibration, self.router)
-        # Bounded, since model names bring shares from outside.
-        self._resolve = lru_cache(maxsize=256)(self._resolved)
         requested = requested_threshold(threshold, strong_share)
         if requested is None and self.calibration is not None and self.calibration.result is not None:
             requested = self.calibration.result.threshold.value
+        self._prepare()
         self.threshold = None if requested is None else self._resolve(requested)
         self._extract = extract
         self._no_prompt_tier = no_prompt_tier
         self._on_scoring_error = on_scoring_error
         self._memory = (memory or ConversationMemory()) if sticky else None
+
+    def _prepare(self) -> None:
+        # Bounded, since model names bring shares from outside.
+        self._resolve = lru_cache(maxsize=256)(self._resolved)
         self._async_scorer = AsyncScorer(self.router)
+
+    def __copy__(self) -> Self:
+        return self
 
     def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
         # Frameworks copy what holds a selector; its router, worker threads and memory are meant to be shared.
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Worker threads do not travel, and a memory's conversations stay with the process that had them.
+        return {name: value for name, value in self.__dict__.items() if name not in ("_resolve", "_async_scorer")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._prepare()
 
     def select(
         self,
@@ -167,8 +181,11 @@ class ModelSelector:
         """Decide for many conversations with one call of the router; the same as :meth:`select` for each.
 
         Raises:
+            UnsupportedPromptError: one of them is no conversation, or ``conversations`` is a text itself.
             ValueError: ``sessions`` has another length than ``conversations``.
         """
+        if isinstance(conversations, str):
+            raise UnsupportedPromptError("conversations is one text; give a list of conversations, [text]")
         session_ids = [None] * len(conversations) if sessions is None else sessions
         requested = requested_threshold(threshold, strong_share)
         questions = [
@@ -196,7 +213,7 @@ class ModelSelector:
         if isinstance(conversation, str):
             messages: Sequence[ChatMessage] = [{"role": "user", "content": conversation}]
         else:
-            messages = validate_messages(conversation)
+            messages = as_messages(conversation)
         if self._memory is not None and session is None:
             session = conversation_key(messages)
         if force is not None:
@@ -221,13 +238,9 @@ class ModelSelector:
             raise RoutingError("no threshold: give one per call, or threshold=0.116 when building the selector")
         return self.threshold
 
-    def _scores(self, prompts: Sequence[str]) -> FloatArray | list[ScoringError]:
-        if not prompts:
-            return []
-        try:
-            return checked_scores(self.router, prompts)
-        except Exception as error:
-            return [self._scoring_failure(error)] * len(prompts)
+    def _scores(self, prompts: Sequence[str]) -> list[float | ScoringError]:
+        results = scores_or_errors(self.router, prompts)
+        return [self._scoring_failure(item) if isinstance(item, Exception) else item for item in results]
 
     def _scoring_failure(self, error: Exception) -> ScoringError:
         # A router is foreign code as far as a request is concerned: whatever it raises, the policy decides.

@@ -19,7 +19,7 @@ from routellm_core.asking.prompts import LabelModels, LabelParameters, LabelProm
 from routellm_core.asking.store import FailureFile, LabelFile
 from routellm_core.backends.base import ChatBackend
 from routellm_core.errors import BackendError
-from routellm_core.types import Tier
+from routellm_core.types import PairTier as Tier
 
 __all__ = ["LabelOutcome", "LabelRun", "Winner"]
 

@@ -12,7 +12,7 @@ from typing import Any, TextIO, TypeAlias
 
 from routellm_core._optional import import_extra
 from routellm_core.errors import ConfigError, UnsupportedPromptError
-from routellm_core.prompts import validate_messages
+from routellm_core.prompts import as_messages
 from routellm_core.types import ChatMessage
 
 __all__ = ["Conversation", "PromptRecord", "read_conversations", "read_records", "user_turns"]
@@ -181,7 +181,7 @@ def _conversation(value: Any, place: str) -> Conversation:
     if isinstance(value, str):
         return value
     try:
-        return user_turns(value) or validate_messages(value)
+        return user_turns(value) or as_messages(value)
     except UnsupportedPromptError as error:
         raise UnsupportedPromptError(f"{place}: {error}") from error
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from routellm_core.errors import ConfigError, UnsupportedPromptError
-from routellm_core.prompts import routing_prompt, validate_messages
+from routellm_core.prompts import as_messages, routing_prompt
 from routellm_core.rows.files import HUB_PREFIX, row_files
 from routellm_core.rows.prompts import PromptRecord, read_records, user_turns
 
@@ -94,7 +94,7 @@ def _parsed_turns(record: PromptRecord) -> PromptRecord | None:
         return None
     try:
         value = json.loads(text)
-        return replace(record, conversation=user_turns(value) or validate_messages(value))
+        return replace(record, conversation=user_turns(value) or as_messages(value))
     except (ValueError, UnsupportedPromptError):
         return None
 

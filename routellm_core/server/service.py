@@ -13,14 +13,14 @@ from routellm_core.backends.direct import DirectClient
 from routellm_core.backends.resilience import ResilientCaller
 from routellm_core.backends.wire import Operation, WireAnswer, WireBackend
 from routellm_core.controller import Controller
+from routellm_core.decision import format_model_name, requested_model
 from routellm_core.errors import InvalidThresholdError, RoutingError
-from routellm_core.model_names import format_model_name, parse_model_name
 from routellm_core.pricing import Price, price_of
 from routellm_core.providers.endpoints import neighbour, openai_endpoint
 from routellm_core.server.access import AccessControl
 from routellm_core.server.error_responses import RequestError, without_secrets
 from routellm_core.server.settings import ServerSettings
-from routellm_core.types import ModelPair, RoutingDecision, Tier
+from routellm_core.types import RoutingDecision, Tier
 
 __all__ = ["DECISION_FIELDS", "RoutingService", "decision_headers"]
 
@@ -148,13 +148,11 @@ class RoutingService:
         return {"id": name, "object": "model", "created": self._created, "owned_by": owner}
 
     def _is_known(self, name: str) -> bool:
-        pair: ModelPair = self.controller.model_pair
-        if name in ("auto", "strong", "weak", pair.strong, pair.weak):
-            return True
         try:
-            return parse_model_name(name).router in self.controller.routers
+            wish = requested_model(name, self.controller.model_pair)
         except RoutingError:
             return False
+        return wish.router is None or wish.router in self.controller.routers
 
     def _no_such_model(self, why: str) -> RequestError:
         known = ", ".join(card["id"] for card in self.model_cards())

@@ -16,7 +16,7 @@ from routellm_core._options import validated
 from routellm_core.adapters import build_selector, check_shared_selector, resolve_router
 from routellm_core.decision import requested_threshold
 from routellm_core.errors import ConfigError
-from routellm_core.stickiness import ConversationMemory
+from routellm_core.memory import ConversationMemory
 from routellm_core.types import Tier
 
 __all__ = ["ROUTING_OPTIONS", "build_turn_router", "described", "model_name_of", "resolved"]

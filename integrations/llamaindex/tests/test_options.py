@@ -13,7 +13,7 @@ from llama_index.llms.routellm import RouteLLM
 
 from routellm_core import ModelPair, ModelSelector, ModelSettings
 from routellm_core.errors import ConfigError, InvalidThresholdError, RouteLLMError, UnknownRouterError
-from routellm_core.stickiness import ConversationMemory
+from routellm_core.memory import ConversationMemory
 from routellm_core.testing import FixedScoreRouter
 
 HARD, EASY = "a hard question", "a question"

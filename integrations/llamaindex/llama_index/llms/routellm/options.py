@@ -17,7 +17,7 @@ from routellm_core.adapters import build_selector, check_shared_selector, resolv
 from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.decision import requested_threshold
 from routellm_core.errors import ConfigError
-from routellm_core.stickiness import ConversationMemory
+from routellm_core.memory import ConversationMemory
 from routellm_core.types import Tier
 
 __all__ = ["build_turn_router", "invalid", "resolved"]

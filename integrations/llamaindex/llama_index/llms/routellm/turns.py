@@ -15,8 +15,8 @@ from llama_index.llms.routellm.questions import ExtractFromMessages, conversatio
 from routellm_core.adapters import selection_options
 from routellm_core.decision import StrongShare
 from routellm_core.errors import UnsupportedPromptError
+from routellm_core.memory import conversation_key
 from routellm_core.selector import ModelSelector
-from routellm_core.stickiness import conversation_key
 from routellm_core.types import ModelPair, RoutingDecision
 
 __all__ = ["SettledQuestions", "Turn", "TurnRouter"]

@@ -7,6 +7,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from routellm_core.prompts import first_user_text, message_text
 from routellm_core.types import ChatMessage
@@ -43,6 +45,10 @@ class ConversationMemory:
         self._clock = clock
         self._last_used: OrderedDict[str, float] = OrderedDict()
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Conversations stay with the process that had them: its clock and its lock do not travel.
+        return partial(ConversationMemory, capacity=self._capacity, ttl_seconds=self._ttl_seconds), ()
 
     def is_strong(self, key: str) -> bool:
         """Return whether the conversation went to the strong model, and count this as a use of it."""

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from routellm_core.stickiness import ConversationMemory, conversation_key
+from routellm_core.memory import ConversationMemory, conversation_key
 
 
 def test_a_growing_conversation_keeps_its_key() -> None:
