@@ -15,7 +15,8 @@ import numpy as np
 
 from routellm_core._options import validated
 from routellm_core.backends.base import ChatBackend, ModelSettings
-from routellm_core.backends.resilience import ResiliencePolicy, ResilientCaller
+from routellm_core.backends.caller import ResilientCaller
+from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.calibration import CalibrationSource, calibrations_by_router
 from routellm_core.decision import StrongShare, requested_model, requested_threshold
 from routellm_core.errors import ConfigError, RoutingError, UnknownRouterError, UnsupportedPromptError, did_you_mean
@@ -28,6 +29,8 @@ from routellm_core.selector import ModelSelector
 from routellm_core.types import ModelPair, RoutingDecision, Tier
 
 __all__ = ["GPT_4_AUGMENTED_CONFIG", "Controller", "RoutingError"]
+
+_NOT_PICKLED = ("_counts_lock", "_caller", "chat", "cool_downs")
 
 ModelSpec = str | Mapping[str, Any] | ModelSettings
 
@@ -72,7 +75,7 @@ class Controller:
         strong_share: the same share as a number in [0, 1].
         calibration: calibrations or files of ``routellm calibrate --save``, each for one of the routers; see
             :class:`~routellm_core.selector.ModelSelector`.
-        backend: calls the models; by default litellm.
+        backend: calls the models; by default directly where they speak OpenAI's protocol, else through litellm.
         resilience: retries and fallback to the other model.
         selector_options: further options of :class:`~routellm_core.selector.ModelSelector` (``extract``,
             ``no_prompt_tier``, ``on_scoring_error``, ``sticky``, ``memory``).
@@ -81,6 +84,7 @@ class Controller:
         model_pair: the names of the two models.
         models: the settings of both models by tier.
         resilience: retries and fallback to the other model.
+        cool_downs: which of the models are failing just now, by tier.
         routers: the loaded routers by name.
         model_counts: answers per router and model, ``model_counts[router][model]``.
         chat: ``chat.completions.create`` and ``acreate``, as in OpenAI's client.
@@ -144,7 +148,8 @@ class Controller:
 
     def _prepare(self) -> None:
         self._counts_lock = threading.Lock()
-        self._caller = ResilientCaller(self._backend, self.models, policy=self.resilience)
+        self.cool_downs = self.resilience.cool_downs()
+        self._caller = ResilientCaller(self._backend, self.models, policy=self.resilience, cool_downs=self.cool_downs)
         self.chat = SimpleNamespace(completions=SimpleNamespace(create=self.completion, acreate=self.acompletion))
 
     def __copy__(self) -> Self:
@@ -155,7 +160,7 @@ class Controller:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_counts_lock", "_caller", "chat")}
+        return {name: value for name, value in self.__dict__.items() if name not in _NOT_PICKLED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -181,6 +186,7 @@ class Controller:
                 ``response_format``, ``stream`` … ``model`` names the routing, ``"router-mf-0.116"`` or
                 ``"router-mf-50%"``, and wins over ``router`` and ``threshold``; ``"auto"`` takes the defaults, and the
                 name of one of the two models, or ``"strong"`` or ``"weak"``, goes there without scoring.
+                ``num_retries`` is the number of further attempts at one model, in place of the policy's.
 
         Returns:
             the completion, with the decision in ``response.routing``; with ``stream=True`` a :class:`RoutedStream`.
@@ -190,8 +196,9 @@ class Controller:
             BackendError: the model failed, and so did the other one or fallback is off.
         """
         selector, options = self._request(router, requested_threshold(threshold, strong_share), parameters)
+        attempts = _attempts(parameters)
         decision = selector.select(parameters["messages"], session=session, **options)
-        response, decision = self._caller.call(decision, parameters)
+        response, decision = self._caller.call(decision, parameters, attempts=attempts)
         self._count(decision)
         if parameters.get("stream"):
             return RoutedStream(response, decision)
@@ -208,8 +215,9 @@ class Controller:
     ) -> Any:
         """Do as :meth:`completion` does without blocking the event loop; streams are :class:`AsyncRoutedStream`."""
         selector, options = self._request(router, requested_threshold(threshold, strong_share), parameters)
+        attempts = _attempts(parameters)
         decision = await selector.aselect(parameters["messages"], session=session, **options)
-        response, decision = await self._caller.acall(decision, parameters)
+        response, decision = await self._caller.acall(decision, parameters, attempts=attempts)
         self._count(decision)
         if parameters.get("stream"):
             return AsyncRoutedStream(response, decision)
@@ -365,7 +373,17 @@ def _router_options(config: Any, routers: Sequence[str]) -> dict[str, Mapping[st
     return {name: value or {} for name, value in options.items()}
 
 
-def _default_backend() -> ChatBackend:
-    from routellm_core.backends.litellm import LiteLLMBackend
+def _attempts(parameters: dict[str, Any]) -> int | None:
+    given = [parameters.pop(name) for name in ("num_retries", "max_retries") if name in parameters]
+    retries = next((value for value in given if value is not None), None)
+    if retries is None:
+        return None
+    if not isinstance(retries, int) or retries < 0:
+        raise ConfigError(f"num_retries={retries!r} must be a number of retries, 0 or more")
+    return retries + 1
 
-    return LiteLLMBackend()
+
+def _default_backend() -> ChatBackend:
+    from routellm_core.backends.chat import ModelBackend
+
+    return ModelBackend()

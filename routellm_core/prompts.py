@@ -66,7 +66,12 @@ def _plain(value: Any) -> Any:
 
 def _dumped(value: Any) -> Any:
     dump = None if isinstance(value, type) else getattr(value, "model_dump", None)
-    return dump(exclude_none=True) if callable(dump) else value
+    if not callable(dump):
+        return value
+    try:
+        return dump(mode="json", exclude_none=True, warnings=False)
+    except TypeError:  # another library's, with options of its own or none
+        return {key: item for key, item in dump().items() if item is not None}
 
 
 def message_text(message: ChatMessage) -> str:

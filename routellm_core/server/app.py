@@ -16,10 +16,10 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from routellm_core import __version__
-from routellm_core.backends.direct import DirectClient
 from routellm_core.backends.wire import Operation
 from routellm_core.controller import Controller
 from routellm_core.errors import RouteLLMError
+from routellm_core.providers.http import ModelClient
 from routellm_core.server.answers import answer_embedding, answer_request
 from routellm_core.server.chat_page import chat_page_router
 from routellm_core.server.error_responses import error_response
@@ -59,7 +59,7 @@ def create_app(
         ConfigError: the file of client keys cannot be read.
     """
     settings = settings or ServerSettings()
-    client = DirectClient()
+    client = ModelClient()
     app = FastAPI(title="RouteLLM", version=__version__, lifespan=_lifespan, docs_url=None, redoc_url=None)
     app.state.client = client
     app.state.metrics = Metrics()
@@ -153,8 +153,9 @@ def _add_models(app: FastAPI) -> None:
 def _add_operation_routes(app: FastAPI) -> None:
     @app.get("/health", tags=["Operation"])
     async def health() -> JSONResponse:
-        """Tell that the process lives."""
-        return JSONResponse({"status": "online"})
+        """Tell that the process lives, and which models are passed over after failures, for how many seconds yet."""
+        failing = app.state.service.failing_models()
+        return JSONResponse({"status": "online", **({"failing_models": failing} if failing else {})})
 
     @app.get("/ready", tags=["Operation"])
     async def ready(request: Request) -> JSONResponse:

@@ -9,16 +9,17 @@ from typing import Any, get_args
 from urllib.parse import quote
 
 from routellm_core.backends.base import ModelSettings
-from routellm_core.backends.direct import DirectClient
-from routellm_core.backends.resilience import ResilientCaller
-from routellm_core.backends.wire import Operation, WireAnswer, WireBackend
+from routellm_core.backends.caller import AsyncResilientCaller
+from routellm_core.backends.wire import Operation, WireAnswer, WireBackend, WireReading
 from routellm_core.controller import Controller
 from routellm_core.decision import format_model_name, requested_model
 from routellm_core.errors import InvalidThresholdError, RoutingError
 from routellm_core.pricing import Price, price_of
 from routellm_core.providers.endpoints import neighbour, openai_endpoint
+from routellm_core.providers.errors import redacted
+from routellm_core.providers.http import ModelClient
 from routellm_core.server.access import AccessControl
-from routellm_core.server.error_responses import RequestError, without_secrets
+from routellm_core.server.error_responses import RequestError
 from routellm_core.server.settings import ServerSettings
 from routellm_core.types import RoutingDecision, Tier
 
@@ -50,7 +51,7 @@ class RoutingService:
         self,
         controller: Controller,
         settings: ServerSettings,
-        client: DirectClient,
+        client: ModelClient,
         *,
         replaces: RoutingService | None = None,
     ) -> None:
@@ -63,7 +64,14 @@ class RoutingService:
         if unpriced and any(key.dollars_per_day is not None for key in keys):
             logger.warning("dollars_per_day does not count %s: set input_ and output_cost_per_token", unpriced)
         self.callers = {
-            operation: ResilientCaller(WireBackend(operation, client), controller.models, policy=controller.resilience)
+            operation: AsyncResilientCaller(
+                WireBackend(operation, client),
+                controller.models,
+                reading=WireReading(operation),
+                operation=operation,
+                policy=controller.resilience,
+                cool_downs=controller.cool_downs,
+            )
             for operation in get_args(Operation)
         }
         self._embeddings = WireBackend("embeddings", client)
@@ -105,6 +113,13 @@ class RoutingService:
                 code="model_not_found",
             )
         return neighbour(strong, wanted)
+
+    def failing_models(self) -> dict[str, float]:
+        """Return the models that are passed over after failures, with the seconds for which they still are."""
+        pair = self.controller.model_pair
+        cooling = self.controller.cool_downs.cooling()
+        tiers: tuple[Tier, ...] = ("strong", "weak")
+        return {pair.of(tier): round(cooling[tier], 1) for tier in tiers if tier in cooling}
 
     async def embed(self, model: ModelSettings, body: Mapping[str, Any]) -> WireAnswer:
         """Pass an embedding request on.
@@ -172,7 +187,7 @@ def decision_headers(decision: RoutingDecision) -> dict[str, str]:
         decision.router,
         None if decision.score is None else f"{decision.score:.6g}",
         None if decision.threshold is None else f"{decision.threshold:.6g}",
-        without_secrets(decision.reason)[:_LONGEST_REASON],  # it may quote what a failed embedding call said
+        redacted(decision.reason)[:_LONGEST_REASON],  # it may quote what a failed embedding call said
         decision.fallback_from,
     )
     return {

@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 
 from routellm_core.backends.base import ModelSettings
-from routellm_core.backends.direct import DirectClient
 from routellm_core.errors import BackendError
 from routellm_core.providers.endpoints import openai_endpoint
+from routellm_core.providers.http import ModelClient
 
 BODY: dict[str, Any] = {"model": "auto", "messages": [{"role": "user", "content": "Hi"}]}
 Answer = Callable[[web.Request], Any]
@@ -37,10 +37,10 @@ async def sent(base: str, seconds: float = 30.0, key: str = "a-secret-key", **fi
     model = ModelSettings(model="openai/m", api_base=base, api_key=key, timeout=seconds)  # type: ignore[arg-type]
     endpoint = openai_endpoint(model, {})
     assert endpoint is not None
-    client = DirectClient()
+    client = ModelClient()
     try:
-        answer = await client.send(model, endpoint, "chat/completions", {**BODY, **fields})
-        return answer if isinstance(answer, bytes) else [piece async for piece in answer]
+        answer = await client.asend(model, endpoint, "chat/completions", {**BODY, **fields})
+        return answer if isinstance(answer, bytes) else [events.raw async for events in answer]
     finally:
         await client.aclose()
 
@@ -109,12 +109,12 @@ async def test_an_error_event_is_raised_after_what_came_before_it(events: list[b
 
     async def read(stream: Any) -> None:
         async for piece in stream:
-            received.append(piece)  # noqa: PERF401 - what came before the error is wanted
+            received.append(piece.raw)  # noqa: PERF401 - what came before the error is wanted
 
     async with answering(streaming(*events)) as base:
         model = ModelSettings(model="openai/m", api_base=base)
-        client = DirectClient()
-        stream = await client.send(model, openai_endpoint(model, {}), "chat/completions", {**BODY, "stream": True})  # type: ignore[arg-type]
+        client = ModelClient()
+        stream = await client.asend(model, openai_endpoint(model, {}), "chat/completions", {**BODY, "stream": True})  # type: ignore[arg-type]
         with pytest.raises(BackendError, match="no") as caught:
             await read(stream)
         await client.aclose()
@@ -232,9 +232,9 @@ async def test_cookies_are_not_kept_between_requests() -> None:
 
     async with answering(handler) as base:
         model = ModelSettings(model="openai/m", api_base=base)
-        client = DirectClient()
+        client = ModelClient()
         for _ in range(2):
-            await client.send(model, openai_endpoint(model, {}), "chat/completions", BODY)  # type: ignore[arg-type]
+            await client.asend(model, openai_endpoint(model, {}), "chat/completions", BODY)  # type: ignore[arg-type]
         await client.aclose()
     assert seen == [None, None]
 
@@ -249,7 +249,7 @@ async def test_defaults_are_filled_in_and_the_request_wins() -> None:
     async with answering(handler) as base:
         extra = {"temperature": 0.2, "top_p": 0.9}
         model = ModelSettings(model="openai/m", api_base=base, extra=extra)
-        client = DirectClient()
-        await client.send(model, openai_endpoint(model, {}), "chat/completions", {**BODY, "temperature": 1})  # type: ignore[arg-type]
+        client = ModelClient()
+        await client.asend(model, openai_endpoint(model, {}), "chat/completions", {**BODY, "temperature": 1})  # type: ignore[arg-type]
         await client.aclose()
     assert bodies == [{**BODY, "model": "m", "temperature": 1, "top_p": 0.9}]

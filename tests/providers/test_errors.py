@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from routellm_core.errors import BackendError
-from routellm_core.providers.failures import is_retryable
+from routellm_core.providers.errors import is_retryable
 
 
 class Foreign(Exception):
