@@ -1,4 +1,4 @@
-"""Which text of a conversation is routed on: the last real user message.
+"""Which text of a conversation is routed on: what the user typed in the last real user message.
 
 Never system, assistant or tool text: an agent's loop ends with tool output, and routing on that would change the
 model in the middle of a task. Because tool calls and their results are passed over, a whole tool loop is routed on
@@ -7,13 +7,14 @@ the question that started it and so keeps one model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from routellm_core.errors import UnsupportedPromptError
+from routellm_core.typed_text import WRAPPERS, is_confirmation, typed_text
 from routellm_core.types import ChatMessage
 
-__all__ = ["Extract", "as_messages", "first_user_text", "message_text", "routing_prompt"]
+__all__ = ["Extract", "as_messages", "last_turn", "message_text", "opening", "routing_prompt", "user_text"]
 
 Extract: TypeAlias = Callable[[Sequence[ChatMessage]], str | None]
 """Picks the text to route on out of a conversation, or None when there is none."""
@@ -76,36 +77,77 @@ def _dumped(value: Any) -> Any:
 
 def message_text(message: ChatMessage) -> str:
     """Return a message's text: its string content, or its text parts joined by newlines (images … are passed over)."""
+    return "\n".join(_text_parts(message))
+
+
+def _text_parts(message: ChatMessage) -> list[str]:
     content = message.get("content")
     if isinstance(content, str):
-        return content
+        return [content]
     if not isinstance(content, Sequence):
-        return ""
-    parts = []
+        return []
+    texts = []
     for part in content:
         if isinstance(part, str):
-            parts.append(part)
+            texts.append(part)
         elif isinstance(part, Mapping) and part.get("type", "text") in _TEXT_PART_TYPES:
             text = part.get("text")
             if isinstance(text, str):
-                parts.append(text)
-    return "\n".join(parts)
+                texts.append(text)
+    return texts
 
 
-def routing_prompt(messages: Sequence[ChatMessage]) -> str | None:
-    """Return the text of the last user message that has any, or None when no user message has text.
+def user_text(message: ChatMessage, wrappers: Collection[str] = WRAPPERS) -> str:
+    """Return what the user typed of a user message, without what an agent put around it; may be empty."""
+    return typed_text(_text_parts(message), wrappers)
+
+
+def routing_prompt(messages: Sequence[ChatMessage], *, wrappers: Collection[str] = WRAPPERS) -> str | None:
+    """Return what the user last asked for, or None when no user message has text.
+
+    That is what they typed of the last user message (see :mod:`routellm_core.typed_text`). A turn in which nothing is
+    left, a reminder alone or the result of a tool, is passed over, and so is one that only confirms what is going on
+    ("yes", "go on"): it is judged by what it confirms. Where there is nothing else, such a turn counts as it is.
+
+    Args:
+        messages: the conversation.
+        wrappers: the names of blocks that are not the user's words.
 
     Raises:
         UnsupportedPromptError: ``messages`` is not a list of chat messages.
     """
-    for message in reversed(as_messages(messages)):
-        if message["role"] == "user":
-            text = message_text(message)
-            if text.strip():
-                return text
-    return None
+    plain = as_messages(messages)
+    turn = last_turn(plain, wrappers)
+    if turn is not None:
+        return user_text(plain[turn], wrappers)
+    texts = (message_text(message).strip() for message in reversed(plain) if message["role"] == "user")
+    return next(filter(None, texts), None)
 
 
-def first_user_text(messages: Sequence[ChatMessage]) -> str:
-    """Return the text of the first user message, which together with the system text identifies a conversation."""
-    return next((message_text(message) for message in messages if message.get("role") == "user"), "")
+def last_turn(messages: Sequence[ChatMessage], wrappers: Collection[str] = WRAPPERS) -> int | None:
+    """Return the index of the last message in which the user asks for something; None where there is none."""
+    confirmation = None
+    for index in reversed(range(len(messages))):
+        if messages[index].get("role") != "user" or _is_observation(messages, index):
+            continue
+        words = user_text(messages[index], wrappers)
+        if not words:
+            continue
+        if not is_confirmation(words):
+            return index
+        confirmation = index if confirmation is None else confirmation
+    return confirmation
+
+
+def _is_observation(messages: Sequence[ChatMessage], index: int) -> bool:
+    """Return whether a user message is the result of a tool that the model asked for in words (ReAct)."""
+    if index == 0 or not message_text(messages[index]).startswith("Observation:"):
+        return False
+    before = messages[index - 1]
+    return before.get("role") == "assistant" and "Action:" in message_text(before)
+
+
+def opening(messages: Sequence[ChatMessage]) -> str:
+    """Return what the user typed first; with the system text it tells conversations apart."""
+    typed = (user_text(message) for message in messages if message.get("role") == "user")
+    return next(filter(None, typed), "")
