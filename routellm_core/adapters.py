@@ -76,7 +76,8 @@ def build_selector(
         threshold: as for :class:`ModelSelector`; None takes the given calibration's, else the configured one.
         strong_share: the same as a share of strong calls.
         calibration: a calibration, its file, or several; None takes the configured ones.
-        **policies: further options of :class:`ModelSelector`; those that are None are left to its defaults.
+        **policies: further options of :class:`ModelSelector`; those that are None are left to its defaults, ``sticky``
+            aside, of which None is a value.
 
     Raises:
         RouteLLMError: whatever :class:`ModelSelector` raises.
@@ -90,7 +91,7 @@ def build_selector(
         pair,
         threshold=requested,
         calibration=calibrations_by_router(source, {router.name: router}).get(router.name),
-        **{name: value for name, value in policies.items() if value is not None},
+        **{name: value for name, value in policies.items() if value is not None or name == "sticky"},
     )
 
 

@@ -30,6 +30,7 @@ from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.controller import Controller
 from routellm_core.decision import StrongShare, parse_threshold
 from routellm_core.errors import ConfigError, did_you_mean
+from routellm_core.memory import ConversationMemory
 from routellm_core.routers.registry import available_routers
 from routellm_core.server.settings import ServerSettings
 from routellm_core.types import PairTier
@@ -115,7 +116,11 @@ class RouteLLMConfig(_Section):
         embedder: the embedder of every router that embeds and has none of its own; None takes the checkpoint's.
         on_scoring_error: where to go when scoring fails.
         no_prompt_tier: where to go without user text.
-        sticky: ``"conversation"`` keeps a conversation on the strong model once it went there.
+        wrappers: further names of blocks around the user's words that are not scored.
+        sticky: ``"conversation"`` keeps a conversation on the strong model once it needed that; None does not.
+        sticky_release: a question of its own that scores below this share of the threshold may leave it again.
+        sticky_idle_seconds: a conversation is forgotten so long after its last request.
+        sticky_store: ``redis://host:6379/0`` shares what is remembered between processes and hosts.
         fallback: retries and fallback between the models.
         server: the OpenAI-compatible server.
     """
@@ -128,7 +133,11 @@ class RouteLLMConfig(_Section):
     embedder: str | dict[str, Any] | None = None
     on_scoring_error: Literal["strong", "weak", "raise"] = "strong"
     no_prompt_tier: PairTier = "strong"
-    sticky: Literal["conversation"] | None = None
+    wrappers: tuple[str, ...] = ()
+    sticky: Literal["conversation"] | None = "conversation"
+    sticky_release: float = Field(default=0.5, ge=0, le=1)
+    sticky_idle_seconds: float = Field(default=3600.0, gt=0)
+    sticky_store: str | None = None
     fallback: FallbackSettings = FallbackSettings()
     server: ServerSettings = ServerSettings()
 
@@ -159,6 +168,10 @@ class RouteLLMConfig(_Section):
             options.setdefault("embedder", self.embedder)
         return options
 
+    def memory(self) -> ConversationMemory:
+        """Return a memory of conversations as configured; two of them share what they know only through a store."""
+        return ConversationMemory(ttl_seconds=self.sticky_idle_seconds, store=self.sticky_store)
+
     def controller_options(self, routers: Sequence[str]) -> dict[str, Any]:
         """Return the arguments of :class:`~routellm_core.controller.Controller` that the configuration gives.
 
@@ -173,7 +186,10 @@ class RouteLLMConfig(_Section):
             "selector_options": {
                 "on_scoring_error": self.on_scoring_error,
                 "no_prompt_tier": self.no_prompt_tier,
+                "wrappers": self.wrappers,
                 "sticky": self.sticky,
+                "sticky_release": self.sticky_release,
+                "memory": self.memory(),
             },
         }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, Protocol, Self
 
@@ -20,12 +20,14 @@ from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.calibration import CalibrationSource, calibrations_by_router
 from routellm_core.decision import StrongShare, requested_model, requested_threshold
 from routellm_core.errors import ConfigError, RoutingError, UnknownRouterError, UnsupportedPromptError, did_you_mean
+from routellm_core.memory import ConversationMemory
 from routellm_core.prompts import as_messages
-from routellm_core.responses import AsyncRoutedStream, RoutedStream, attach_decision
+from routellm_core.responses import AsyncRoutedStream, RoutedStream, answer_content, attach_decision
 from routellm_core.routers.base import Router
 from routellm_core.routers.registry import available_routers, load_router
 from routellm_core.scoring import score_in_batches
 from routellm_core.selector import ModelSelector
+from routellm_core.turns import Recorder, Turn
 from routellm_core.types import ModelPair, RoutingDecision, Tier
 
 __all__ = ["GPT_4_AUGMENTED_CONFIG", "Controller", "RoutingError"]
@@ -78,7 +80,7 @@ class Controller:
         backend: calls the models; by default directly where they speak OpenAI's protocol, else through litellm.
         resilience: retries and fallback to the other model.
         selector_options: further options of :class:`~routellm_core.selector.ModelSelector` (``extract``,
-            ``no_prompt_tier``, ``on_scoring_error``, ``sticky``, ``memory``).
+            ``wrappers``, ``no_prompt_tier``, ``on_scoring_error``, ``sticky``, ``sticky_release``, ``memory``).
 
     Attributes:
         model_pair: the names of the two models.
@@ -86,7 +88,8 @@ class Controller:
         resilience: retries and fallback to the other model.
         cool_downs: which of the models are failing just now, by tier.
         routers: the loaded routers by name.
-        model_counts: answers per router and model, ``model_counts[router][model]``.
+        model_counts: answers per router and model, ``model_counts[router][model]``; of two models of one name, with the
+            tier after it.
         chat: ``chat.completions.create`` and ``acreate``, as in OpenAI's client.
 
     Raises:
@@ -138,7 +141,12 @@ class Controller:
         self.model_counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.routers = self._load_routers(routers, options["config"])
         calibrations = calibrations_by_router(options.get("calibration"), self.routers)
-        limits: dict[str, Any] = {"threshold": options.get("threshold"), **options.get("selector_options", {})}
+        limits: dict[str, Any] = {
+            "threshold": options.get("threshold"),
+            "memory": ConversationMemory(),  # one for all routers
+            "models": models,
+            **options.get("selector_options", {}),
+        }
         self._selectors = {
             name: ModelSelector(router, self.model_pair, calibration=calibrations.get(name), **limits)
             for name, router in self.routers.items()
@@ -181,7 +189,8 @@ class Controller:
             router: a loaded router; by default the first one.
             threshold: in [0, 1], or a share of strong calls such as ``"50%"``; by default the controller's.
             strong_share: the same share as a number in [0, 1].
-            session: the conversation's id, for stickiness.
+            session: the conversation's id; else it is looked for in ``prompt_cache_key`` and ``metadata``, see
+                ``docs/conversations.md``.
             **parameters: OpenAI's chat completion parameters, passed through to the model: ``messages``, ``tools``,
                 ``response_format``, ``stream`` … ``model`` names the routing, ``"router-mf-0.116"`` or
                 ``"router-mf-50%"``, and wins over ``router`` and ``threshold``; ``"auto"`` takes the defaults, and the
@@ -197,11 +206,15 @@ class Controller:
         """
         selector, options = self._request(router, requested_threshold(threshold, strong_share), parameters)
         attempts = _attempts(parameters)
-        decision = selector.select(parameters["messages"], session=session, **options)
-        response, decision = self._caller.call(decision, parameters, attempts=attempts)
+        turn = Turn.of(parameters["messages"], parameters, session=session)
+        decision = selector.select(turn, **options)
+        request_for = self.request_for(turn, parameters)
+        response, decision = self._caller.call(decision, parameters, attempts=attempts, request_for=request_for)
         self._count(decision)
+        recorder = self.recorder(turn, decision)
         if parameters.get("stream"):
-            return RoutedStream(response, decision)
+            return RoutedStream(response, decision, recorder)
+        recorder.saw(answer_content(response))
         return attach_decision(response, decision)
 
     async def acompletion(
@@ -216,11 +229,15 @@ class Controller:
         """Do as :meth:`completion` does without blocking the event loop; streams are :class:`AsyncRoutedStream`."""
         selector, options = self._request(router, requested_threshold(threshold, strong_share), parameters)
         attempts = _attempts(parameters)
-        decision = await selector.aselect(parameters["messages"], session=session, **options)
-        response, decision = await self._caller.acall(decision, parameters, attempts=attempts)
+        turn = Turn.of(parameters["messages"], parameters, session=session)
+        decision = await selector.aselect(turn, **options)
+        request_for = await self.arequest_for(turn, parameters)
+        response, decision = await self._caller.acall(decision, parameters, attempts=attempts, request_for=request_for)
         self._count(decision)
+        recorder = self.recorder(turn, decision)
         if parameters.get("stream"):
-            return AsyncRoutedStream(response, decision)
+            return AsyncRoutedStream(response, decision, recorder)
+        await recorder.asaw(answer_content(response))
         return attach_decision(response, decision)
 
     def route(
@@ -249,7 +266,7 @@ class Controller:
 
     async def adecide(
         self,
-        conversation: str | Sequence[Mapping[str, Any]],
+        conversation: str | Sequence[Mapping[str, Any]] | Turn,
         *,
         model: str | None = None,
         session: str | None = None,
@@ -257,12 +274,24 @@ class Controller:
         """Return the decision that :meth:`acompletion` would take, without calling a model or blocking the loop.
 
         Args:
-            conversation: a prompt, or chat messages.
+            conversation: a prompt, chat messages, or a request that was read already.
             model: the routing, as :meth:`completion` takes it; None and ``"auto"`` are the defaults.
-            session: the conversation's id, for stickiness.
+            session: the conversation's id.
         """
         selector, options = self._selection(model)
         return await selector.aselect(conversation, session=session, **options)
+
+    def request_for(self, turn: Turn, parameters: Mapping[str, Any]) -> Callable[[Tier], Mapping[str, Any]]:
+        """Return what to send to each tier; see :meth:`~routellm_core.selector.ModelSelector.request_for`."""
+        return self.selector().request_for(turn, parameters)
+
+    async def arequest_for(self, turn: Turn, parameters: Mapping[str, Any]) -> Callable[[Tier], Mapping[str, Any]]:
+        """Do as :meth:`request_for` does, without blocking the event loop."""
+        return await self.selector().arequest_for(turn, parameters)
+
+    def recorder(self, turn: Turn, decision: RoutingDecision) -> Recorder:
+        """Return what takes in the answer; see :meth:`~routellm_core.selector.ModelSelector.recorder`."""
+        return self.selector().recorder(turn, decision)
 
     def batch_calculate_win_rate(self, prompts: Iterable[str], router: str) -> Any:
         """Score many prompts.
@@ -328,8 +357,10 @@ class Controller:
         return {name: load_router(name, config.get(name)) for name in names}
 
     def _count(self, decision: RoutingDecision) -> None:
+        has_one_name = self.model_pair.strong == self.model_pair.weak
+        model = f"{decision.model} ({decision.tier})" if has_one_name else decision.model
         with self._counts_lock:
-            self.model_counts[decision.router][decision.model] += 1
+            self.model_counts[decision.router][model] += 1
 
 
 def _model_settings(spec: ModelSpec, api_base: str | None, api_key: str | None) -> ModelSettings:

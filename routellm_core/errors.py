@@ -11,6 +11,7 @@
     │   ├── UnknownRouterError (ValueError)
     │   ├── InvalidThresholdError (ValueError)
     │   ├── UnsupportedPromptError (ValueError)   messages without usable structure or text
+    │   ├── UnfittingRequestError (ValueError)    too long, or with something that no model here takes
     │   └── ScoringError                  the router failed or returned something that is not a score
     │       └── EmbeddingError            the embedding behind a score failed
     └── BackendError                      the chosen model could not be called or answered badly
@@ -35,6 +36,7 @@ __all__ = [
     "RouteLLMError",
     "RoutingError",
     "ScoringError",
+    "UnfittingRequestError",
     "UnknownRouterError",
     "UnsupportedPromptError",
     "did_you_mean",
@@ -96,6 +98,20 @@ class InvalidThresholdError(RoutingError, ValueError):
 
 class UnsupportedPromptError(RoutingError, ValueError):
     """Messages that are not in the OpenAI chat format, or that carry nothing to route on."""
+
+
+class UnfittingRequestError(RoutingError, ValueError):
+    """A request that none of the models can take.
+
+    Attributes:
+        code: OpenAI's machine-readable cause: ``"context_length_exceeded"`` or ``"unsupported_value"``.
+        param: the field at fault.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = "messages"
 
 
 class ScoringError(RoutingError):

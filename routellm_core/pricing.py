@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from routellm_core.backends.base import ModelSettings
+from routellm_core.providers.settings import ModelSettings
 
-__all__ = ["Price", "estimate_tokens", "load_price_map", "price_of"]
+__all__ = ["Price", "estimate_tokens", "load_price_map", "model_entry", "price_of"]
 
 _PRICE_FILE = "model_prices_and_context_window_backup.json"
 CHARACTERS_PER_TOKEN = 4.0
@@ -21,14 +21,19 @@ CHARACTERS_PER_TOKEN = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Dollars per token."""
+    """Dollars per token; the cached rate is for what the provider's prompt cache holds, None where it is not known."""
 
     input_cost_per_token: float
     output_cost_per_token: float
+    cached_input_cost_per_token: float | None = None
 
-    def dollars(self, input_tokens: float, output_tokens: float) -> float:
-        """Return what so many tokens cost."""
-        return input_tokens * self.input_cost_per_token + output_tokens * self.output_cost_per_token
+    def dollars(self, input_tokens: float, output_tokens: float, cached_tokens: float = 0) -> float:
+        """Return what so many tokens cost; ``cached_tokens`` are of the input."""
+        cached = (
+            self.input_cost_per_token if self.cached_input_cost_per_token is None else self.cached_input_cost_per_token
+        )
+        read = (input_tokens - cached_tokens) * self.input_cost_per_token + cached_tokens * cached
+        return read + output_tokens * self.output_cost_per_token
 
 
 @cache
@@ -48,21 +53,28 @@ def load_price_map() -> Mapping[str, Mapping[str, Any]]:
     return content if isinstance(content, dict) else {}
 
 
-def price_of(model: ModelSettings | str) -> Price | None:
-    """Return a model's price, or None where it is not known.
+def model_entry(model: ModelSettings | str) -> Mapping[str, Any]:
+    """Return what litellm's map says of a model; it is looked up as written and without its provider prefix."""
+    name = model.model if isinstance(model, ModelSettings) else model
+    known = load_price_map()
+    return known.get(name) or known.get(name.partition("/")[2]) or {}
 
-    A model's own settings win over the price map, where it is looked up as written and without its provider prefix.
-    """
+
+def price_of(model: ModelSettings | str) -> Price | None:
+    """Return a model's price, or None where it is not known. A model's own settings win over litellm's map."""
     if isinstance(model, ModelSettings):
-        if model.input_cost_per_token is not None and model.output_cost_per_token is not None:
-            return Price(model.input_cost_per_token, model.output_cost_per_token)
-        model = model.model
-    prices = load_price_map()
-    for name in (model, model.partition("/")[2]):
-        entry = prices.get(name, {})
-        if "input_cost_per_token" in entry and "output_cost_per_token" in entry:
-            return Price(float(entry["input_cost_per_token"]), float(entry["output_cost_per_token"]))
-    return None
+        own = model.input_cost_per_token, model.output_cost_per_token
+        if own[0] is not None and own[1] is not None:
+            return Price(own[0], own[1], model.cached_input_cost_per_token)
+    entry = model_entry(model)
+    if "input_cost_per_token" not in entry or "output_cost_per_token" not in entry:
+        return None
+    cached = entry.get("cache_read_input_token_cost")
+    return Price(
+        float(entry["input_cost_per_token"]),
+        float(entry["output_cost_per_token"]),
+        None if cached is None else float(cached),
+    )
 
 
 def estimate_tokens(text: str) -> float:

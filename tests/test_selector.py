@@ -124,16 +124,20 @@ def test_a_wrong_option_is_refused() -> None:
 
 
 def test_a_sticky_conversation_goes_up_and_stays() -> None:
-    sticky = selector(sticky="conversation")
     first = [{"role": "user", "content": EASY}]
     hard = [*first, {"role": "assistant", "content": "a"}, {"role": "user", "content": HARD}]
-    easy_again = [*hard, {"role": "assistant", "content": "a"}, {"role": "user", "content": "ok"}]
-    assert [sticky.select(messages).tier for messages in (first, hard, easy_again)] == ["weak", "strong", "strong"]
-    assert "stays on the strong model" in sticky.select(easy_again).reason
+    easy_again = [*hard, {"role": "assistant", "content": "a"}, {"role": "user", "content": "x" * 30}]
+    sticky = selector()
+    assert [sticky.select(messages, session="c").tier for messages in (first, hard, easy_again)] == [
+        "weak",
+        "strong",
+        "strong",
+    ]
+    assert "stays on the strong model" in sticky.select(easy_again, session="c").reason
     assert sticky.select(EASY, session="another").tier == "weak"
     assert sticky.select(HARD, session="s").tier == "strong"
     assert sticky.select("unrelated text", session="s").tier == "strong"
-    assert selector().select(easy_again).tier == "weak"
+    assert selector(sticky=None).select(easy_again, session="c").tier == "weak"
 
 
 def test_a_failed_scoring_is_not_remembered() -> None:
