@@ -159,8 +159,8 @@ def test_the_list_can_be_extended() -> None:
 CONFIRMATIONS = """
 yes|Yes.|yes please|ok|OK!|go on|Go ahead.|continue|looks good, commit it|LGTM|do it|👍|sounds good, thanks|2|y
 Looks good — please commit and push|perfect, continue|option b|try again|ja|Ja, mach weiter|passt so|oui, vas-y|tak
-d’accord|sí, adelante|va bene|sim, pode ser|да|Да, продолжай|evet, devam|نعم|हाँ|是的|好的，继续|請繼續|はい、お願いします|続けて
-네, 계속해주세요
+d’accord|sí, adelante|va bene|sim, pode ser|да|Да, продолжай|evet, devam|نعم|हाँ|是的|好的，继续|請繼續
+はい、お願いします|続けて|네, 계속해주세요
 """.strip().replace("\n", "|")
 NO_CONFIRMATIONS = """
 yes, but use Rust|continue the story|no|thanks|ok, now prove it|is that right?|write code|nein|好的，但是用中文写一首诗
