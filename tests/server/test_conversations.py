@@ -43,7 +43,7 @@ def test_a_loop_stays_with_the_model_that_took_over(
 
 def test_a_streamed_loop_too(serve: Any, upstream: LocalModelServer) -> None:
     running = serve(weak="openai/fail-503", fallback={"attempts": 1, "cooldown_after": 0})
-    messages: list[Any] = [{"role": "user", "content": "3"}]
+    messages: list[Any] = [{"role": "user", "content": QUESTION}]
     with running.client() as client:
         stream = client.chat.completions.create(model=WEAK, messages=messages, tools=[TOOL], stream=True)
         calls = [call for chunk in stream for choice in chunk.choices for call in choice.delta.tool_calls or []]
