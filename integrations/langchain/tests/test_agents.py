@@ -152,7 +152,6 @@ def test_failing_models_are_replaced_in_agents(chat: Chat, openai: OpenAI) -> No
         assert [tier for tier, _ in _routing(messages)] == ["weak", "weak"]
         answers = [message for message in messages if message.type == "ai"]
         assert answers[0].response_metadata["routing"]["fallback_from"] == "fail-503"
-        assert "fallback_from" not in answers[1].response_metadata["routing"]  # the turn stays where it went
 
 
 async def test_middleware_falls_back_asynchronously(openai: OpenAI) -> None:
