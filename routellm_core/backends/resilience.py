@@ -158,8 +158,9 @@ class Course(Generic[T]):
         self._policy, self._cool_downs = policy, cool_downs
         self._spare: tuple[T, Rung] | None = None
         self._failed = 0
+        self._is_alone = len(rungs) == 1
         self._once: set[str] = set()
-        self._left = deque(self._in_order(rungs) if len(rungs) > 1 else rungs)
+        self._left = deque(rungs if self._is_alone else self._in_order(rungs))
         self.rung = self._left.popleft()
 
     def after(self, error: Exception) -> float:
@@ -229,7 +230,7 @@ class Course(Generic[T]):
     def _remember(self, error: Exception, kind: Failure) -> None:
         status = status_of(error)
         is_request_s = getattr(error, "fits_elsewhere", False) or status == 413
-        if kind != "final" and not is_request_s:
+        if kind != "final" and not is_request_s and not self._is_alone:
             asked = getattr(error, "retry_after", None) if status == 429 else None
             self._cool_downs.failed(self.rung.key, status, asked)
             if self._cool_downs.remaining(self.rung.key):

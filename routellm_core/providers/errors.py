@@ -99,7 +99,7 @@ _NEEDS_ANOTHER_MODEL = re.compile(
     r"context[ _](length|window)|maximum context|max_model_len|(prompt|input|request) is too (long|large)"
     r"|too many (input )?tokens|(exceed|longer than)\w* .{0,60}(token|context)|string_above_max_length"
     r"|not support(ed)?\b.{0,40}\b(image|vision|audio|file|video|tool|function|json|response_format|schema|modalit)"
-    r"|(image|vision|audio|file|video|tool|function)s?\b.{0,60}\bnot\b.{0,20}\b(support|available|allowed)"
+    r"|(image|vision|audio|file|video|tool|function)\w*\b.{0,60}\bnot\b.{0,20}\bsupport"
     r"|support (image|audio|file|video|tool)"
     r"|(unsupported|unknown|unrecognized|unexpected)[ _](parameter|value|request argument|keyword argument)"
     r"|extra (inputs|fields) (are )?not permitted",
@@ -136,9 +136,11 @@ _ASSIGNED = re.compile(
 )
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s'\"<>)\]}]+", re.IGNORECASE)
 _HOST_AND_PORT = re.compile(
-    r"\b(?:host\s+|host=['\"]?|\(')(?P<host>[\w.-]+|\[[0-9a-f:]+\])(?P<port>(?::|'?,\s*port=|',\s*)\d+)?", re.IGNORECASE
+    r"\bhost(?:\s+|=['\"]?)(?P<host>[\w.-]+|\[[0-9a-f:]+\])(?P<port>:\d+|['\"]?,\s*port=\d+)", re.IGNORECASE
 )
-_ADDRESS = re.compile(r"\b(?:10|127|192\.168|169\.254|172\.(?:1[6-9]|2\d|3[01]))(?:\.\d{1,3}){2,3}(?::\d+)?\b")
+_ADDRESS = re.compile(
+    r"\b(?:(?:10|127)(?:\.\d{1,3}){3}|(?:192\.168|169\.254|172\.(?:1[6-9]|2\d|3[01]))(?:\.\d{1,3}){2})(?::\d+)?\b"
+)
 _INTERNAL_SUFFIXES = (".internal", ".local", ".localhost", ".lan", ".corp", ".intranet", ".svc", ".home", ".private")
 
 
@@ -161,7 +163,7 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def _hidden(found: re.Match[str]) -> str:
-    return found[0].replace(f"{found['host']}{found['port'] or ''}", "***")
+    return found[0].replace(f"{found['host']}{found['port']}", "***")
 
 
 def _shown_url(url: str) -> str:
