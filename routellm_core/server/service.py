@@ -114,12 +114,10 @@ class RoutingService:
             )
         return neighbour(strong, wanted)
 
-    def failing_models(self) -> dict[str, float]:
-        """Return the models that are passed over after failures, with the seconds for which they still are."""
-        pair = self.controller.model_pair
-        cooling = self.controller.cool_downs.cooling()
-        tiers: tuple[Tier, ...] = ("strong", "weak")
-        return {pair.of(tier): round(cooling[tier], 1) for tier in tiers if tier in cooling}
+    def cooling_models(self) -> dict[str, float]:
+        """Return for each model the seconds for which it is passed over after failures; 0 where it is not."""
+        pair, downs = self.controller.model_pair, self.controller.cool_downs
+        return {pair.weak: downs.remaining("weak"), pair.strong: downs.remaining("strong")}
 
     async def embed(self, model: ModelSettings, body: Mapping[str, Any]) -> WireAnswer:
         """Pass an embedding request on.
