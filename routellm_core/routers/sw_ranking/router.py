@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from routellm_core._files import ASSETS, resolve_checkpoint
 from routellm_core.embeddings import load_embedder
-from routellm_core.embeddings.base import Embedder, Embeddings
+from routellm_core.embeddings.base import Embedder, Embeddings, prompt_limit_of
 from routellm_core.errors import CheckpointError, ConfigError, ScoringError, did_you_mean
 from routellm_core.routers.base import Router
 from routellm_core.routers.sw_ranking.battles import BattleTable, embedding_batches, load_battles
@@ -226,9 +226,7 @@ class SimilarityWeightedRouter(Router):
     @property
     def prompt_limit(self) -> str:
         """The embedder's."""
-        return str(
-            getattr(self._embedder, "prompt_limit", "Long prompts are truncated at the embedding model's limit.")
-        )
+        return prompt_limit_of(self._embedder)
 
     def describe(self) -> dict[str, Any]:
         """Return battles, tiers, embedder, storage and device beside the base facts."""
