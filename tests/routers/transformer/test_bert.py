@@ -79,7 +79,7 @@ def test_token_budget_changes_nothing(router, bert_checkpoint, texts, token_budg
 
 def test_windows_change_nothing(router, texts, monkeypatch):
     expected = router.score(texts * 3)
-    monkeypatch.setattr(bert, "_WINDOW", 4)
+    monkeypatch.setattr(BERTRouter, "window", 4)
     np.testing.assert_allclose(router.score(texts * 3), expected, atol=1e-5)
 
 
