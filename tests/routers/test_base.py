@@ -87,7 +87,8 @@ def test_copies_of_the_random_router_draw_from_the_start() -> None:
 def test_a_registered_router_is_unpickled_where_nobody_registered_it(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from routellm_core import Router\nimport numpy as np\n"
-        "class Mine(Router):\n    name = 'mine'\n    def score(self, prompts):\n        return np.full(len(prompts), 0.25)\n"
+        "class Mine(Router):\n    name = 'mine'\n"
+        "    def score(self, prompts):\n        return np.full(len(prompts), 0.25)\n"
     )
     dump = (
         "import pickle, sys, mine; from routellm_core import load_router, register_router; "

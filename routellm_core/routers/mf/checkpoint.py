@@ -12,7 +12,7 @@ import numpy as np
 
 from routellm_core._files import ASSETS, file_sha256, read_json, read_safetensors, resolve_checkpoint
 from routellm_core.errors import CheckpointError, ConfigError, did_you_mean
-from routellm_core.metrics.logistic import sigmoid
+from routellm_core.metrics.scores import sigmoid
 from routellm_core.routers.reference import checked_quantiles
 from routellm_core.types import FloatArray
 

@@ -22,7 +22,7 @@ import numpy as np
 from routellm_core.embeddings import Embedder, load_embedder
 from routellm_core.embeddings.base import prompt_limit_of
 from routellm_core.errors import ConfigError, ScoringError
-from routellm_core.metrics.logistic import sigmoid
+from routellm_core.metrics.scores import sigmoid
 from routellm_core.routers.base import Router
 from routellm_core.routers.mf.checkpoint import MfCheckpoint
 from routellm_core.types import FloatArray

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from routellm_core.errors import ConfigError
-from routellm_core.metrics.logistic import sigmoid
+from routellm_core.metrics.scores import sigmoid
 
 __all__ = [
     "ANCHOR_MODEL",

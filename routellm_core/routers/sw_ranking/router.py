@@ -21,7 +21,7 @@ from routellm_core._files import ASSETS, resolve_checkpoint
 from routellm_core.embeddings import load_embedder
 from routellm_core.embeddings.base import Embedder, Embeddings, prompt_limit_of
 from routellm_core.errors import CheckpointError, ConfigError, ScoringError, did_you_mean
-from routellm_core.metrics.logistic import sigmoid
+from routellm_core.metrics.scores import sigmoid
 from routellm_core.routers.base import Router
 from routellm_core.routers.reference import checked_quantiles
 from routellm_core.routers.sw_ranking.battles import BattleTable, embedding_batches, load_battles

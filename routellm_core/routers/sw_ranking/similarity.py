@@ -24,10 +24,10 @@ _LARGEST_FACTOR = 1e30  # a similarity times this is still a float32
 def weight_exponents(largest: npt.ArrayLike, smallest: npt.ArrayLike) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Return what turns similarities s into battle weights: 2^(factor · s − offset), at most 1.
 
-    They are RouteLLM's 10·10^(s / max s) (arXiv 2406.18665, section 4.2) divided by the prompt's largest one, which does
-    not change the fit and keeps the power from overflowing. RouteLLM divides by the largest similarity whatever its sign:
-    below zero, the least similar battle weighs most. Where it is zero, RouteLLM divides by zero; here all battles then
-    weigh the same.
+    They are RouteLLM's 10·10^(s / max s) (arXiv 2406.18665, section 4.2) divided by the prompt's largest one, which
+    does not change the fit and keeps the power from overflowing. RouteLLM divides by the largest similarity whatever
+    its sign: below zero, the least similar battle weighs most. Where it is zero, RouteLLM divides by zero; here all
+    battles then weigh the same.
 
     Args:
         largest: each prompt's largest similarity, shape (B,).
@@ -121,9 +121,9 @@ def make_group_sums(
 ) -> tuple[GroupSums, str]:
     """Choose where to compute.
 
-    NumPy for float32 rows on a CPU, and for small indexes, since importing PyTorch takes longer (1.6 s) than thousands of
-    scores; PyTorch on a GPU, and for the integer product of large int8 indexes where it is installed, since NumPy has to
-    widen those tile by tile for every batch.
+    NumPy for float32 rows on a CPU, and for small indexes, since importing PyTorch takes longer (1.6 s) than thousands
+    of scores; PyTorch on a GPU, and for the integer product of large int8 indexes where it is installed, since NumPy
+    has to widen those tile by tile for every batch.
 
     Args:
         blocks: embeddings, each block sorted by group.

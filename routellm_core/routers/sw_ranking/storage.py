@@ -40,8 +40,8 @@ _WRITE_ROWS = 512
 def storage_type_for(dtype: str, float32_bytes: int) -> StorageType:
     """Return the storage type that the option ``dtype`` names.
 
-    ``"auto"`` keeps small embeddings in float32. Large ones are read from memory for every batch, so that fewer bytes are
-    less time; at this size int8 moves scores by less than RouteLLM's own solver is off (docs/decisions/0002).
+    ``"auto"`` keeps small embeddings in float32. Large ones are read from memory for every batch, so that fewer bytes
+    are less time; at this size int8 moves scores by less than RouteLLM's own solver is off (docs/decisions/0002).
 
     Args:
         dtype: ``"auto"``, ``"float32"`` or ``"int8"``.

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from routellm_core._optional import import_extra
 from routellm_core.errors import CheckpointError, ConfigError, ScoringError
-from routellm_core.metrics.logistic import softmax
+from routellm_core.metrics.scores import softmax
 from routellm_core.routers.transformer.batching import plan_batches, run_batches, torch
 from routellm_core.routers.transformer.loading import digest_of, load_model, load_tokenizer, transformers, weight_files
 from routellm_core.routers.transformer.prefix import PrefixedModel, common_prefix

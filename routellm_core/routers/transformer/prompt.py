@@ -1,4 +1,4 @@
-"""The prompt of the ``causal_llm`` router: RouteLLM's messages in Llama 3's chat format, and the tokens that it becomes.
+"""The prompt of the ``causal_llm`` router: RouteLLM's messages in Llama 3's chat format, and their tokens.
 
 Scoring and training both come through here.
 """

@@ -15,7 +15,6 @@ from safetensors.numpy import load_file, save_file
 
 from routellm_core.errors import CheckpointError, ConfigError, ScoringError
 from routellm_core.routers.base import checked_scores
-from routellm_core.routers.transformer import bert
 from routellm_core.routers.transformer.bert import BERTRouter, strong_win_rates
 from routellm_core.testing.contract import RouterContract
 

@@ -1,4 +1,4 @@
-"""Log-odds and logits as probabilities."""
+"""What scores are made of and summarised by: logits as probabilities, and quantiles."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["sigmoid", "softmax"]
+__all__ = ["are_quantiles", "sigmoid", "softmax"]
 
 
 def sigmoid(logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -22,3 +22,13 @@ def softmax(logits: npt.ArrayLike) -> npt.NDArray[np.float64]:
     values: npt.NDArray[Any] = np.asarray(logits, dtype=np.float64)
     powers = np.exp(values - values.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def are_quantiles(values: npt.ArrayLike) -> bool:
+    """Whether ``values`` can be the quantiles at 0, 1/1000, …, 1 of scores: 1001 ascending numbers in [0, 1]."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
+    # NaN ascends nowhere.
+    return array.shape == (1001,) and bool((np.diff(array) >= 0).all() and array[0] >= 0 and array[-1] <= 1)
