@@ -15,7 +15,7 @@ import pytest
 
 from routellm_core.errors import ConfigError, ScoringError
 from routellm_core.evals import ScoreCache
-from routellm_core.evals.score_cache import default_cache_path
+from routellm_core.score_cache import default_cache_path
 from routellm_core.testing import FixedScoreRouter
 
 # Scores slowly, so that a kill or another process comes in between.
@@ -23,7 +23,7 @@ WORKER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from routellm_core.evals.score_cache import ScoreCache
+from routellm_core.score_cache import ScoreCache
 from routellm_core.routers.base import Router
 
 class Slow(Router):
