@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from routellm_core.errors import CheckpointError, ConfigError, MissingExtraError, ScoringError
-from routellm_core.routers import _group_sums, similarity_weighted
 from routellm_core.routers.base import checked_scores
+from routellm_core.routers.sw_ranking import group_sums as _group_sums
+from routellm_core.routers.sw_ranking import router as similarity_weighted
 from routellm_core.routers.sw_ranking.battles import BattleTable
 from routellm_core.routers.sw_ranking.group_sums import CpuGroupSums, make_group_sums
 from routellm_core.routers.sw_ranking.router import SimilarityWeightedRouter
