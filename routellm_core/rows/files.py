@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TextIO, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -72,7 +73,7 @@ def read_rows(path: Path, columns: Sequence[str] = ()) -> Iterator[Row]:
                 yield from _READERS[suffix](file, str(path))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
-    except (OSError, EOFError, zlib.error) as error:  # some of pyarrow's are OSErrors
+    except (OSError, EOFError, zlib.error, BadZipFile) as error:  # some of pyarrow's are OSErrors
         raise ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     except ConfigError:
         raise
