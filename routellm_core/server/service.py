@@ -16,8 +16,8 @@ from routellm_core.errors import InvalidThresholdError, RoutingError
 from routellm_core.model_names import format_model_name, parse_model_name
 from routellm_core.pricing import Price, price_of
 from routellm_core.providers.endpoints import neighbour, openai_endpoint
-from routellm_core.providers.errors import redacted
 from routellm_core.providers.http import ModelClient
+from routellm_core.providers.redaction import redacted
 from routellm_core.server.access import AccessControl
 from routellm_core.server.error_responses import RequestError
 from routellm_core.server.settings import ServerSettings
