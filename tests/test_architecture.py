@@ -30,6 +30,7 @@ FLOORS = {
     "embeddings": 3,
     "routers": 4,
     "scoring": 5,
+    "score_cache": 5,
     "backends": 5,
     "pricing": 6,
     "responses": 6,

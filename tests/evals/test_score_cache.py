@@ -22,7 +22,7 @@ WORKER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from routellm_core.evals.score_cache import ScoreCache
+from routellm_core.score_cache import ScoreCache
 from routellm_core.routers.base import Router
 
 class Slow(Router):
