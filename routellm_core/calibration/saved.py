@@ -83,14 +83,17 @@ class Calibration:
         Raises:
             CalibrationError: the file cannot be written.
         """
-        target = Path(path).expanduser()
-        partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n", encoding="utf-8")
-            partial.replace(target)
-        except OSError as error:
-            raise CalibrationError(f"calibration file {str(target)!r} cannot be written: {error}") from error
+        content = json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n"
+        _written(path, content).replace(Path(path).expanduser())
+
+    @staticmethod
+    def check_writable(path: str | Path) -> None:
+        """Try whether :meth:`save` can write to ``path``, before the work that leads there.
+
+        Raises:
+            CalibrationError: it cannot.
+        """
+        _written(path, "").unlink()
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
@@ -120,3 +123,17 @@ class Calibration:
             raise CalibrationError(f"calibration file {str(source)!r}: {place}: {fault['msg']}") from error
         except CalibrationError as error:
             raise CalibrationError(f"calibration file {str(source)!r}: {error}") from error
+
+
+def _written(path: str | Path, content: str) -> Path:
+    """Write a file beside ``path``, to take its place at once or not at all."""
+    target = Path(path).expanduser()
+    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise IsADirectoryError(f"{target} is a folder")
+        partial.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise CalibrationError(f"calibration file {str(target)!r} cannot be written: {error}") from error
+    return partial
