@@ -6,6 +6,7 @@
     ├── ConfigError (ValueError)          a setting, file or option is unknown, mistyped or contradictory
     │   ├── CheckpointError               a checkpoint folder is missing, truncated, unsafe or of the wrong shape
     │   └── CalibrationError              a target that the data cannot support, or a calibration of another checkpoint
+    ├── OutputError (OSError)             a file or folder could not be written
     ├── MissingExtraError (ImportError)   an optional dependency is not installed; names the extra
     ├── RoutingError                      a prompt could not be routed
     │   ├── UnknownRouterError (ValueError)
@@ -32,6 +33,7 @@ __all__ = [
     "EmbeddingError",
     "InvalidThresholdError",
     "MissingExtraError",
+    "OutputError",
     "RouteLLMError",
     "RoutingError",
     "ScoringError",
@@ -65,6 +67,10 @@ class CalibrationError(ConfigError):
     def __init__(self, message: str, *, rows_needed: int | None = None) -> None:
         super().__init__(message)
         self.rows_needed = rows_needed
+
+
+class OutputError(RouteLLMError, OSError):
+    """A file or folder could not be written, as on a full disk; what was there before is unchanged."""
 
 
 class MissingExtraError(RouteLLMError, ImportError):

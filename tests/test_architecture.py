@@ -22,6 +22,7 @@ FLOORS = {
     "decision": 1,
     "providers": 2,
     "_files": 2,
+    "_publish": 2,
     "model_names": 2,
     "stickiness": 2,
     "rows": 3,
