@@ -82,9 +82,9 @@ def _probe(folder: Path, target: Path) -> None:
 def publish(folder: str | Path) -> Iterator[Path]:
     """Write a folder: yield an empty one to fill, and let it take the place of ``folder`` when the block ends well.
 
-    Readers see the old folder or the new one, never some of each; when the block fails, nothing has changed. Files of an
-    older checkpoint go, whatever else lies in the folder stays. Everything is on the disk before it counts, and files
-    have the modes that the user's umask gives (safetensors' own writer makes them private).
+    Readers see the old folder or the new one, never some of each; when the block fails, nothing has changed. Files of
+    an older checkpoint go, whatever else lies in the folder stays. Everything is on the disk before it counts, and
+    files have the modes that the user's umask gives (safetensors' own writer makes them private).
 
     Where the folder cannot be moved (it is a mount, or the working folder of this process, or its parent is not
     writable), its files are replaced one by one instead.
@@ -229,4 +229,4 @@ def _exchanged(first: Path, second: Path) -> bool:
         swap = ctypes.CDLL(None, use_errno=True).renameat2
     except (OSError, AttributeError):
         return False
-    return swap(_AT_CWD, os.fsencode(first), _AT_CWD, os.fsencode(second), _EXCHANGE) == 0
+    return bool(swap(_AT_CWD, os.fsencode(first), _AT_CWD, os.fsencode(second), _EXCHANGE) == 0)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 __all__ = ["main", "run_app"]
@@ -22,7 +24,7 @@ def main() -> None:
 
 def run_app(app: Callable[[], Any]) -> None:
     """Run a typer application; what is raised on purpose becomes a message and an exit status."""
-    from routellm_core.cli._console import errors
+    from routellm_core.cli._console import note, say
     from routellm_core.errors import (
         ConfigError,
         InvalidThresholdError,
@@ -31,10 +33,17 @@ def run_app(app: Callable[[], Any]) -> None:
         UnknownRouterError,
     )
 
+    show = warnings.showwarning
+
+    def show_ours_as_notes(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
+        is_ours = category is UserWarning and Path(filename).is_relative_to(Path(__file__).parents[1])
+        note(str(message)) if is_ours else show(message, category, filename, *rest)
+
+    warnings.showwarning = show_ours_as_notes  # type: ignore[assignment]
     try:
         app()
     except RouteLLMError as error:
-        errors.print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
+        say("bold red", "error:", str(error))
         wrong_usage = (ConfigError, InvalidThresholdError, MissingExtraError, UnknownRouterError)
         sys.exit(2 if isinstance(error, wrong_usage) else 1)
     except KeyboardInterrupt:
@@ -42,9 +51,6 @@ def run_app(app: Callable[[], Any]) -> None:
     except BrokenPipeError:  # the reader (head, less) left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+    except OSError as error:  # standard output on a full disk, a file that was taken away meanwhile
+        say("bold red", "error:", str(error))
+        sys.exit(1)

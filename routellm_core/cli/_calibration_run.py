@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from routellm_core._publish import check_writable_file, publish_file
 from routellm_core.calibration import (
     CalibratedThreshold,
     Calibration,
@@ -27,7 +28,7 @@ from routellm_core.calibration import (
 )
 from routellm_core.cli._calibration_report import headline, print_curve, print_result, rounding_note
 from routellm_core.cli._calibration_traffic import PromptSource, TokenPrices, Traffic, score_traffic
-from routellm_core.cli._console import errors, output
+from routellm_core.cli._console import errors, note, output
 from routellm_core.config import RouteLLMConfig
 from routellm_core.decision import StrongShare
 from routellm_core.errors import ConfigError
@@ -82,6 +83,8 @@ def calibrate_routers(request: CalibrationRequest) -> None:
         for name in request.routers:
             _print_without_prompts(name, request)
         return
+    if request.save is not None:
+        check_writable_file(request.save)
     source = PromptSource.open(request.prompts, column=request.column, first_turn=request.first_turn)
     prices = _prices(request)
     total = sum(1 for _ in source.records())  # also finds a broken row before any work is done
@@ -112,9 +115,7 @@ def _print_without_prompts(name: str, request: CalibrationRequest) -> None:
     if thresholds is not None:
         threshold = _published_threshold(name, thresholds, share)
         output.print(headline(request.target, name, threshold), soft_wrap=True)
-        errors.print(
-            f"[dim]on the scores in {thresholds}; calibrate on your own prompts with --prompts[/]", soft_wrap=True
-        )
+        errors.print(f"on the scores in {thresholds}; calibrate on your own prompts with --prompts", soft_wrap=True)
         return
     router = load_router(name, options)
     calibration = calibrations_by_router(request.settings.calibration, {name: router}).get(name)
@@ -125,7 +126,7 @@ def _print_without_prompts(name: str, request: CalibrationRequest) -> None:
         rounded = share_at_threshold(quantiles, round(threshold, 5))
         _note(rounding_note(threshold, share_at_threshold(quantiles, threshold), rounded))
     origin = "the checkpoint's reference traffic" if calibration is None else calibration.data
-    errors.print(f"[dim]on {origin}; calibrate on your own with --prompts[/]", soft_wrap=True)
+    errors.print(f"on {origin}; calibrate on your own with --prompts", soft_wrap=True)
 
 
 def _is_published(name: str, options: Mapping[str, Any]) -> bool:
@@ -211,6 +212,7 @@ def generate_scores(request: CalibrationRequest, destination: Path) -> None:
     """
     if request.prompts is None:
         raise ConfigError("generating scores needs a data set")
+    check_writable_file(destination)
     source = PromptSource.open(request.prompts, column=request.column, first_turn=request.first_turn)
     total = sum(1 for _ in source.records())
     columns: dict[str, FloatArray] = {}
@@ -225,15 +227,14 @@ def generate_scores(request: CalibrationRequest, destination: Path) -> None:
                 batch_size=request.batch_size,
                 on_progress=report,
             ).scores
-    with destination.open("w", encoding="utf-8") as file:
-        for row in zip(*columns.values(), strict=True):
-            file.write(json.dumps(dict(zip(columns, row, strict=True))) + "\n")
+    rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    publish_file(destination, "".join(json.dumps(row) + "\n" for row in rows))
     output.print(f"scores of {total:,} prompts in {destination}; read them with --thresholds", soft_wrap=True)
 
 
 def _note(text: str | None) -> None:
     if text:
-        errors.print(f"[yellow]note:[/] {text}", soft_wrap=True)
+        note(text)
 
 
 @contextmanager

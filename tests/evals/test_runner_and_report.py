@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from routellm_core.evals.tables import markdown, markdown_table
 
 from routellm_core.errors import ConfigError, MissingExtraError
 from routellm_core.evals import Benchmark, Evaluation, EvaluationSettings, ScoreCache, run_evaluation
 from routellm_core.evals.costs import cost_table
 from routellm_core.evals.report import as_dict, plain, write_report
-from routellm_core.evals.tables import markdown, markdown_table
 from routellm_core.routers import load_router
 from routellm_core.testing import FixedScoreRouter
 

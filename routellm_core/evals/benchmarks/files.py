@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from routellm_core.asking.grading import graded_quality
 from routellm_core.errors import ConfigError
-from routellm_core.evals.answers import graded_quality
 from routellm_core.evals.benchmarks.base import BenchmarkSource
 from routellm_core.pricing import estimate_tokens
 from routellm_core.types import FloatArray

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from routellm_core.asking.grading import final_number, is_same_number
 from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks.base import PUBLISHED_PAIR, Benchmark, BenchmarkSource, PairUsage
 from routellm_core.evals.benchmarks.files import (
@@ -16,7 +17,6 @@ from routellm_core.evals.benchmarks.files import (
     read_jsonl,
     repository_file,
 )
-from routellm_core.evals.grading import final_number, is_same_number
 from routellm_core.types import FloatArray
 
 __all__ = ["load", "load_regraded"]

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from routellm_core._files import ASSETS, resolve_checkpoint
+from routellm_core._publish import publish
 from routellm_core.embeddings import load_embedder
 from routellm_core.embeddings.base import Embedder, Embeddings
 from routellm_core.errors import CheckpointError, ConfigError, ScoringError, did_you_mean
@@ -211,7 +212,8 @@ class SimilarityWeightedRouter(Router):
         if quantiles is not None:
             facts["reference_quantiles"] = quantiles.tolist()
         kind = None if dtype is None else checked_storage_type(dtype)
-        write_index(self._state.index, Path(path), facts=facts, storage_type=kind)
+        with publish(path) as staged:
+            write_index(self._state.index, staged, facts=facts, storage_type=kind)
 
     @property
     def fingerprint(self) -> str:
