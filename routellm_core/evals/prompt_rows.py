@@ -19,7 +19,7 @@ def prompt_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     ``decision`` is the tier when ``settings.at_share`` of the prompts, those with the highest scores (and ties with the
     lowest of them), go to the strong model; of a random router's repetitions, the first. ``lost`` is the quality that
     the better model would have added, in the benchmark's units. ``wrong`` says in words what is wrong with the
-    decision: quality was lost, or the strong model was called where the weak one does as well; it is None for a right one.
+    decision: quality was lost, or the strong model was called where the weak one does as well; None for a right one.
     """
     benchmark = evaluation.benchmark
     strong, weak = (quality * benchmark.scale for quality in (benchmark.strong_quality, benchmark.weak_quality))
