@@ -5,11 +5,10 @@ Exit status: 0 done; 1 a model, an embedding or a file failed; 2 wrong usage or 
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 __all__ = ["main", "run_app"]
@@ -24,7 +23,7 @@ def main() -> None:
 
 def run_app(app: Callable[[], Any]) -> None:
     """Run a typer application; what is raised on purpose becomes a message and an exit status."""
-    from routellm_core.cli._console import note, say
+    from routellm_core.cli._console import say
     from routellm_core.errors import (
         ConfigError,
         InvalidThresholdError,
@@ -33,13 +32,7 @@ def run_app(app: Callable[[], Any]) -> None:
         UnknownRouterError,
     )
 
-    show = warnings.showwarning
-
-    def show_ours_as_notes(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
-        is_ours = category is UserWarning and Path(filename).is_relative_to(Path(__file__).parents[1])
-        note(str(message)) if is_ours else show(message, category, filename, *rest)
-
-    warnings.showwarning = show_ours_as_notes  # type: ignore[assignment]
+    logging.getLogger("routellm_core").addHandler(_Notes(logging.WARNING))
     try:
         app()
     except RouteLLMError as error:
@@ -54,3 +47,13 @@ def run_app(app: Callable[[], Any]) -> None:
     except OSError as error:  # standard output on a full disk, a file that was taken away meanwhile
         say("bold red", "error:", str(error))
         sys.exit(1)
+
+
+class _Notes(logging.Handler):
+    """Shows what the library logs as a warning, unless the program logs itself, as the server does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from routellm_core.cli._console import note
+
+        if not logging.getLogger().handlers:
+            note(record.getMessage())

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
 from routellm_core._options import validated
 from routellm_core.config import RouteLLMConfig, load_config
 
-if TYPE_CHECKING:
-    from routellm_core.asking.calls import CallLimits
-
 __all__ = [
-    "CallOptions",
+    "Attempts",
+    "Concurrency",
     "Config",
+    "MaxFailures",
+    "Rate",
     "RouterName",
     "StrongModel",
     "Threshold",
+    "Timeout",
     "WeakModel",
     "configuration",
-    "with_grouped_options",
 ]
 
 Config = Annotated[
@@ -40,66 +38,12 @@ Threshold = Annotated[
 StrongModel = Annotated[str | None, typer.Option("--strong-model", help="The strong model, by litellm's name.")]
 WeakModel = Annotated[str | None, typer.Option("--weak-model", help="The weak model, by litellm's name.")]
 
-
-@dataclass(frozen=True)
-class CallOptions:
-    """What every command that asks models many times takes; ``CallLimits`` has the meanings."""
-
-    concurrency: Annotated[int, typer.Option(min=1, help="Calls at a time.")] = 8
-    requests_per_minute: Annotated[float | None, typer.Option(min=0.01, help="Calls started per minute.")] = None
-    attempts: Annotated[int, typer.Option(min=1, help="Tries per call.")] = 5
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for a call with its retries.")] = 600.0
-    max_failures: Annotated[int, typer.Option(min=1, help="Stop after so many failures in a row.")] = 10
-
-    def limits(self, *, max_cost: float | None = None) -> CallLimits:
-        """Return them for the runner."""
-        from routellm_core.asking.calls import CallLimits
-
-        return CallLimits(
-            concurrency=self.concurrency,
-            requests_per_minute=self.requests_per_minute,
-            attempts=self.attempts,
-            call_seconds=self.timeout,
-            failures_in_a_row=self.max_failures,
-            max_cost=max_cost,
-        )
-
-
-def with_grouped_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Return a command for typer, in which each parameter that is a dataclass of options becomes its fields."""
-    hints = get_type_hints(function, include_extras=True)
-    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
-
-    def run(**values: Any) -> None:
-        built = {
-            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
-            for name, group in groups.items()
-        }
-        function(**built, **values)
-
-    parameters: list[inspect.Parameter] = []
-    for name, parameter in inspect.signature(function).parameters.items():
-        if name in groups:
-            parameters += _fields_of(groups[name])
-        else:
-            parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    run.__name__, run.__doc__ = function.__name__, function.__doc__
-    return run
-
-
-def _fields_of(group: type) -> list[inspect.Parameter]:
-    hints = get_type_hints(group, include_extras=True)
-    return [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if field.default is MISSING else field.default,
-            annotation=hints[field.name],
-        )
-        for field in fields(group)
-    ]
+# Of every command that asks models many times; ``CallLimits`` has the meanings.
+Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="Calls at a time.")]
+Rate = Annotated[float | None, typer.Option("--requests-per-minute", min=0.01, help="Calls started per minute.")]
+Attempts = Annotated[int, typer.Option("--attempts", min=1, help="Tries per call.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds for a call with its retries.")]
+MaxFailures = Annotated[int, typer.Option("--max-failures", min=1, help="Stop after so many failures in a row.")]
 
 
 def configuration(

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from routellm_core.training.finetuning.options import FinetuningOptions
 
-__all__ = ["Rows", "Tuning", "recorded"]
+__all__ = ["Rows", "Tuning", "with_grouped_options"]
 
 _DEFAULTS = FinetuningOptions()
 
@@ -84,7 +85,48 @@ class Tuning:
     ] = False
 
 
-def recorded(context: typer.Context) -> str:
+def with_grouped_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a command for typer, in which each parameter that is a dataclass of options becomes its fields.
+
+    A parameter named ``command`` is not an option: it gets the command line as a card records it.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    names = [name for name in inspect.signature(function).parameters if name != "command"]
+    groups = {name: hints[name] for name in names if is_dataclass(hints[name])}
+
+    def run(context: typer.Context, **values: Any) -> None:
+        built = {
+            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        function(**built, **values, command=_recorded(context))
+
+    parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in groups:
+            parameters += _fields_of(groups[name])
+        elif name != "command":
+            parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__name__, run.__doc__ = function.__name__, function.__doc__
+    return run
+
+
+def _fields_of(group: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(group)
+    ]
+
+
+def _recorded(context: typer.Context) -> str:
     """Return what was given, and the seed; files by name, because a card travels and a machine's paths do not."""
     words = ["routellm", "train", str(context.info_name)]
     for parameter in context.command.params:

@@ -13,12 +13,15 @@ from routellm_core._options import validated
 from routellm_core.backends.base import ModelSettings
 from routellm_core.cli._console import errors, note, output, progress_bars, run_until_stopped
 from routellm_core.cli._options import (
-    CallOptions,
+    Attempts,
+    Concurrency,
     Config,
+    MaxFailures,
+    Rate,
     StrongModel,
+    Timeout,
     WeakModel,
     configuration,
-    with_grouped_options,
 )
 from routellm_core.errors import ConfigError
 
@@ -119,7 +122,6 @@ def contamination(
 
 
 @data_app.command()
-@with_grouped_options
 def label(
     prompts: Annotated[
         str,
@@ -129,7 +131,6 @@ def label(
     ],
     output_file: Annotated[Path, typer.Option("--output", "-o", help="Labelled rows, as JSON lines; a rerun adds.")],
     judge_model: Annotated[str, typer.Option("--judge-model", help="Compares the answers; by litellm's name.")],
-    calling: CallOptions,
     judge_api_base: Annotated[str | None, typer.Option(help="The judge's base URL.")] = None,
     judge_api_key: Annotated[
         str | None, typer.Option(help="The judge's key.", envvar="ROUTELLM_JUDGE_API_KEY", show_envvar=True)
@@ -145,6 +146,11 @@ def label(
     omit_temperature: Annotated[
         bool, typer.Option("--omit-temperature", help="For judges with a fixed one; else 0.")
     ] = False,
+    concurrency: Concurrency = 8,
+    requests_per_minute: Rate = None,
+    attempts: Attempts = 5,
+    timeout: Timeout = 600.0,
+    max_failures: MaxFailures = 10,
     max_cost: Annotated[float | None, typer.Option(min=0, help="Dollars, at most.")] = None,
     strong_price: Annotated[str | None, typer.Option(help="Dollars per million input,output tokens: 10,30.")] = None,
     weak_price: Annotated[str | None, typer.Option(help="The same for the weak model.")] = None,
@@ -158,6 +164,7 @@ def label(
     The cost is shown before it starts. Run it again to continue where it stopped, and to try again what failed.
     """
     from routellm_core._publish import check_writable_file
+    from routellm_core.asking.calls import CallLimits
     from routellm_core.asking.labels import LabelRun
     from routellm_core.asking.prompts import LabelModels, LabelParameters, estimate_calls, read_label_prompts
     from routellm_core.backends.litellm import LiteLLMBackend
@@ -179,7 +186,14 @@ def label(
         answers={} if max_tokens is None else {"max_tokens": max_tokens},
         judge={} if omit_temperature else {"temperature": 0.0},
     )
-    limits = calling.limits(max_cost=max_cost)
+    limits = CallLimits(
+        concurrency=concurrency,
+        requests_per_minute=requests_per_minute,
+        attempts=attempts,
+        call_seconds=timeout,
+        failures_in_a_row=max_failures,
+        max_cost=max_cost,
+    )
     run = LabelRun(models, LiteLLMBackend(), output_file, parameters, limits)
     if missing := run.missing(found.prompts):
         usual = answer_tokens if max_tokens is None else min(answer_tokens, max_tokens)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from routellm_core.cli._console import errors, note, output, progress_bars, run_until_stopped
-from routellm_core.cli._options import CallOptions, Config, StrongModel, WeakModel, with_grouped_options
+from routellm_core.cli._options import Attempts, Concurrency, Config, MaxFailures, Rate, StrongModel, Timeout, WeakModel
 from routellm_core.cli._several_values import SeveralValuesGroup
 from routellm_core.errors import ConfigError
 
@@ -174,11 +174,9 @@ def _print_worst(rows: list[dict[str, object]], share: float) -> None:
 
 
 @evaluate_app.command()
-@with_grouped_options
 def generate(
     benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="mmlu, gsm8k or mt-bench.")],
     model: Annotated[str, typer.Option("--model", help="The model, by litellm's name.")],
-    calling: CallOptions,
     answers_dir: Annotated[Path, typer.Option("--answers-dir", help="Where answers are kept.")] = Path("answers"),
     judge: Annotated[str | None, typer.Option("--judge-model", help="Judges MT-Bench.")] = None,
     api_base: Annotated[str | None, typer.Option(help="The model's base URL.")] = None,
@@ -187,12 +185,18 @@ def generate(
     shots: Annotated[int, typer.Option(min=0, help="Worked examples shown for GSM8K; RouteLLM shows 8.")] = 0,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens per answer.")] = None,
     omit_temperature: Annotated[bool, typer.Option("--omit-temperature", help="For models with a fixed one.")] = False,
+    concurrency: Concurrency = 16,
+    requests_per_minute: Rate = None,
+    attempts: Attempts = 5,
+    timeout: Timeout = 600.0,
+    max_failures: MaxFailures = 10,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many questions, for a try-out.")] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Answer a benchmark with a new model and grade the answers. Run it again to continue where it stopped."""
     from routellm_core._publish import check_writable_folder
     from routellm_core.asking.answers import generate_answers, grade_answers
+    from routellm_core.asking.calls import CallLimits
     from routellm_core.asking.grading import mean_grade
     from routellm_core.backends.base import ModelSettings
     from routellm_core.backends.litellm import LiteLLMBackend
@@ -210,7 +214,13 @@ def generate(
         "benchmark": name,
         "backend": LiteLLMBackend(),
         "folder": answers_dir,
-        "limits": calling.limits(),
+        "limits": CallLimits(
+            concurrency=concurrency,
+            requests_per_minute=requests_per_minute,
+            attempts=attempts,
+            call_seconds=timeout,
+            failures_in_a_row=max_failures,
+        ),
         "send_temperature": not omit_temperature,
     }
     with progress_bars("") as report:

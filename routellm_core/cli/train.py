@@ -10,9 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from routellm_core.cli._console import errors, note, output
-from routellm_core.cli._options import with_grouped_options
-from routellm_core.cli._train_options import Rows, Tuning, recorded
+from routellm_core.cli._console import errors, output
+from routellm_core.cli._train_options import Rows, Tuning, with_grouped_options
 
 __all__ = ["train_app"]
 
@@ -25,7 +24,7 @@ train_app = typer.Typer(
 @with_grouped_options
 def mf(
     rows: Rows,
-    context: typer.Context,
+    command: str,
     start: Annotated[
         str | None, typer.Option("--from", help="Adapt this router: default, minilm, or a folder.", show_default="none")
     ] = None,
@@ -34,14 +33,14 @@ def mf(
     """Train mf for your pair of models: rows with prompt, strong, weak; or prompt, model, score; or battles."""
     from routellm_core.training.train_mf import train_matrix_factorization
 
-    _print_report(train_matrix_factorization(**_arguments(rows, context), start=start, embedder=embedder))
+    _print_report(train_matrix_factorization(**_arguments(rows, command), start=start, embedder=embedder))
 
 
 @train_app.command(name="sw_ranking")
 @with_grouped_options
 def sw_ranking(
     rows: Rows,
-    context: typer.Context,
+    command: str,
     embedder: Annotated[str, typer.Option("--embedder", help="Embeds the battles' prompts.")] = "static",
     num_tiers: Annotated[int, typer.Option("--num-tiers", min=1, help="Tiers that the models are split into.")] = 10,
     dtype: Annotated[
@@ -51,7 +50,7 @@ def sw_ranking(
     """Build an sw_ranking index from battles, or from strong and weak results on prompts."""
     from routellm_core.training.train_sw import train_similarity_index
 
-    trained = train_similarity_index(**_arguments(rows, context), embedder=embedder, num_tiers=num_tiers, dtype=dtype)
+    trained = train_similarity_index(**_arguments(rows, command), embedder=embedder, num_tiers=num_tiers, dtype=dtype)
     _print_report(trained)
 
 
@@ -60,7 +59,7 @@ def sw_ranking(
 def bert(
     rows: Rows,
     tuning: Tuning,
-    context: typer.Context,
+    command: str,
     base: Annotated[
         str, typer.Option("--base", "--model", help="Encoder to start from: a folder or a Hub id.")
     ] = "FacebookAI/xlm-roberta-base",
@@ -70,7 +69,7 @@ def bert(
 
     with _progress() as report:
         trained = train_bert(
-            **_arguments(rows, context),
+            **_arguments(rows, command),
             base=base,
             options=BertOptions(**_options(tuning)),
             on_progress=report,
@@ -84,7 +83,7 @@ def bert(
 def causal_llm(
     rows: Rows,
     tuning: Tuning,
-    context: typer.Context,
+    command: str,
     base: Annotated[str, typer.Option("--base", help="Causal language model to start from: a folder or a Hub id.")],
     scores: Annotated[
         str, typer.Option("--scores", help="outcome, or quality: the weak answer's grade is the score.")
@@ -99,7 +98,7 @@ def causal_llm(
 
     with _progress() as report:
         trained = train_causal_llm(
-            **_arguments(rows, context),
+            **_arguments(rows, command),
             base=base,
             options=CausalLLMOptions(**_options(tuning), scores=scores, messages=messages),
             on_progress=report,
@@ -108,15 +107,13 @@ def causal_llm(
     _print_report(trained)
 
 
-def _arguments(options: Rows, context: typer.Context) -> dict[str, Any]:
+def _arguments(options: Rows, command: str) -> dict[str, Any]:
     """What every training function takes, with the rows read."""
-    from routellm_core._publish import check_writable_folder
     from routellm_core.metrics.held_out import compare_held_out
     from routellm_core.rows.labelled import load_rows
     from routellm_core.rows.sources import RowSource
     from routellm_core.training.outcome import Provenance
 
-    check_writable_folder(options.output)
     return {
         "rows": load_rows(options.data, column=options.column),
         "output": options.output,
@@ -125,7 +122,7 @@ def _arguments(options: Rows, context: typer.Context) -> dict[str, Any]:
         "test": load_rows(options.test, column=options.column) if options.test else None,
         "seed": options.seed,
         "provenance": Provenance(
-            command=recorded(context),
+            command=command,
             data=tuple(RowSource.parse(source).label for source in options.data),
             licences=tuple(options.licence or ()),
         ),
@@ -168,7 +165,7 @@ def _print_report(trained: Any) -> None:
     labels = ", ".join(f"{count} {label}" for label, count in facts["labels"].items())
     output.print(f"{facts['rows']} rows, {facts['prompts']} distinct prompts: {labels}")
     for warning in facts["warnings"]:
-        note(warning)
+        errors.print(f"note: {warning}", markup=False, soft_wrap=True)
     measured = facts["held_out"]
     table = Table("router", "APGR", "95 % interval", box=None, pad_edge=False)
     for name, row in measured["apgr"].items():
@@ -177,8 +174,8 @@ def _print_report(trained: Any) -> None:
     output.print(f"{measured['how']}, {measured['rows']} rows", soft_wrap=True)
     _print_pairs(facts.get("pairs", []))
     for verdict in measured["verdicts"]:
-        output.print(verdict.removeprefix("- "), soft_wrap=True)
-    output.print(f"checkpoint: {trained.folder} (load it with checkpoint_path)", soft_wrap=True)
+        output.print(verdict.removeprefix("- "), markup=False, soft_wrap=True)
+    output.print(f"checkpoint: {trained.folder} (load it with checkpoint_path)", markup=False, soft_wrap=True)
 
 
 def _print_pairs(pairs: list[dict[str, Any]]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import threading
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,30 +54,16 @@ class CachedEmbedder:
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """Embed n texts, shape (n, dimension), float32; only the unknown ones reach the wrapped embedder."""
         keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
-        found: dict[bytes, Embeddings] = {}
-        with self._dispensable():
-            found = self._read(keys)
+        found = self._read(keys)
         unknown = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
         if unknown:
             vectors = self._embedder.embed(list(unknown.values()))
             fresh = dict(zip(unknown, vectors, strict=True))
-            with self._dispensable():
-                self._write(fresh)
+            self._write(fresh)
             found.update(fresh)
         if not keys:
             return np.empty((0, self.dimension or 0), dtype=np.float32)
         return np.stack([found[key] for key in keys])
-
-    @contextmanager
-    def _dispensable(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            warnings.warn(
-                f"the cache of embeddings {self._path} cannot be used ({error}); embeddings are not kept",
-                UserWarning,
-                stacklevel=4,
-            )
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -52,7 +51,6 @@ class ScoreCache:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or default_cache_path()
-        self._works = True
 
     def scores(
         self,
@@ -75,13 +73,11 @@ class ScoreCache:
 
         Raises:
             ScoringError: the router failed; what was scored before is kept.
-
-        Warns:
-            UserWarning: the cache file is not a database or cannot be written; scores are then computed and not kept.
+            ConfigError: the cache file is not a database or cannot be written.
         """
         report = on_progress or (lambda _done: None)
         keys = [_digest(prompt) for prompt in prompts]
-        known = self._read(router.fingerprint, set(keys)) if self._works else {}
+        known = self._read(router.fingerprint, set(keys))
         report(sum(key in known for key in keys))
         missing = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
         remaining = list(missing.items())
@@ -89,18 +85,13 @@ class ScoreCache:
             batch = remaining[start : start + batch_size]
             scored = checked_scores(router, [prompt for _, prompt in batch])
             fresh = {key: float(score) for (key, _), score in zip(batch, scored, strict=True)}
-            if self._works:
-                self._write(router.fingerprint, fresh)
+            self._write(router.fingerprint, fresh)
             known.update(fresh)
             report(len(batch))
         return np.array([known[key] for key in keys], dtype=np.float64)
 
     def forget(self, fingerprint: str) -> int:
-        """Drop every score of a router and return how many there were.
-
-        Raises:
-            ConfigError: the cache file is not a database or cannot be written.
-        """
+        """Drop every score of a router and return how many there were."""
         with self._connection() as connection:
             cursor = connection.execute("DELETE FROM scores WHERE router = ?", (_digest(fingerprint),))
             return cursor.rowcount
@@ -116,7 +107,7 @@ class ScoreCache:
     def _read(self, fingerprint: str, keys: set[bytes]) -> dict[bytes, float]:
         router, wanted = _digest(fingerprint), list(keys)
         found: dict[bytes, float] = {}
-        with self._dispensable(), self._connection() as connection:
+        with self._connection() as connection:
             for chunk in _chunks(wanted, _LOOKUP_BATCH):
                 marks = ",".join("?" * len(chunk))
                 statement = f"SELECT prompt, score FROM scores WHERE router = ? AND prompt IN ({marks})"  # noqa: S608
@@ -125,21 +116,12 @@ class ScoreCache:
 
     def _write(self, fingerprint: str, scores: dict[bytes, float]) -> None:
         router = _digest(fingerprint)
-        with self._dispensable(), self._connection() as connection:
+        with self._connection() as connection:
             connection.execute("INSERT OR IGNORE INTO routers VALUES (?, ?)", (router, fingerprint))
             connection.executemany(
                 "INSERT OR REPLACE INTO scores VALUES (?, ?, ?)",
                 [(router, key, score) for key, score in scores.items()],
             )
-
-    @contextmanager
-    def _dispensable(self) -> Iterator[None]:
-        """Warn, and do without the file from then on, where it cannot be used."""
-        try:
-            yield
-        except ConfigError as error:
-            self._works = False
-            warnings.warn(f"{error}. Scores are computed and not kept", UserWarning, stacklevel=4)
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:

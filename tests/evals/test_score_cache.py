@@ -118,17 +118,8 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database(tmp_path: Path, length_router: Any) -> None:
     path = tmp_path / "scores.sqlite3"
     path.write_bytes(b"this is not a database at all, whatever its name says" * 10)
-    cache = ScoreCache(path)
-    with pytest.warns(UserWarning, match=r"cannot be used.*Delete the file.*Scores are computed and not kept"):
-        assert len(cache.scores(length_router, ["a"])) == 1
-    assert len(cache.scores(length_router, ["a", "b"])) == 2  # said once
-    with pytest.raises(ConfigError, match="cannot be used"):
-        cache.forget("length:1")
-
-
-def test_a_home_that_cannot_be_written_is_no_refusal(length_router: Any) -> None:
-    with pytest.warns(UserWarning, match="not kept"):
-        assert len(ScoreCache(Path("/proc/nowhere/scores.sqlite3")).scores(length_router, ["a"])) == 1
+    with pytest.raises(ConfigError, match=r"cannot be used.*Delete the file"):
+        ScoreCache(path).scores(length_router, ["a"])
 
 
 def test_the_default_is_in_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
