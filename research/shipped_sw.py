@@ -61,7 +61,6 @@ def train_shipped_sw(pool: Pool, embedder: Embedder, folder: Path) -> dict[str, 
     quantiles = reference_quantiles(np.asarray(router.score_embeddings(reference)))
     router.save(folder, dtype="int8", reference_quantiles=quantiles)
     _slim_quantiles(folder / "config.json")
-    (folder / "index.safetensors").chmod(0o644)  # safetensors writes files that only their owner can read
     (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(_card(folder, embedder.name, facts), encoding="utf-8")
     return facts

@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from routellm_core.backends.base import ModelSettings
+from routellm_core.errors import ConfigError
 
-__all__ = ["Price", "estimate_tokens", "load_price_map", "price_of"]
+__all__ = ["Price", "PriceMap", "estimate_tokens", "load_price_map", "parse_price", "price_of"]
+
+PriceMap: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""Model name to ``input_cost_per_token`` and ``output_cost_per_token``, as litellm publishes it."""
 
 _PRICE_FILE = "model_prices_and_context_window_backup.json"
+_MILLION: Final = 1_000_000.0
 CHARACTERS_PER_TOKEN = 4.0
 """English text under the usual byte-pair tokenisers; an estimate, good to about a fifth."""
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Dollars per token."""
+    """Dollars per token.
+
+    Attributes:
+        input_cost_per_token: of what is sent.
+        output_cost_per_token: of what is answered.
+        source: where it comes from, for people.
+    """
 
     input_cost_per_token: float
     output_cost_per_token: float
+    source: str = field(default="", compare=False)
 
     def dollars(self, input_tokens: float, output_tokens: float) -> float:
         """Return what so many tokens cost."""
@@ -32,7 +44,7 @@ class Price:
 
 
 @cache
-def load_price_map() -> Mapping[str, Mapping[str, Any]]:
+def load_price_map() -> PriceMap:
     """Return litellm's price map from the installed package: model name to prices and limits.
 
     Read from the file itself: importing litellm takes seconds and asks the network for a newer map.
@@ -48,21 +60,58 @@ def load_price_map() -> Mapping[str, Mapping[str, Any]]:
     return content if isinstance(content, dict) else {}
 
 
-def price_of(model: ModelSettings | str) -> Price | None:
+def price_of(model: ModelSettings | str, prices: PriceMap | None = None) -> Price | None:
     """Return a model's price, or None where it is not known.
 
-    A model's own settings win over the price map, where it is looked up as written and without its provider prefix.
+    A model's own settings win over the price map. There it is looked up as written, without its provider prefix, and
+    last, for a name without a provider, under the first of its providers (alphabetically), such as
+    ``anyscale/mistralai/Mixtral-8x7B-Instruct-v0.1`` for ``mistralai/Mixtral-8x7B-Instruct-v0.1``; the source says so.
+
+    Args:
+        model: its settings or its name.
+        prices: the price map; litellm's installed one by default.
     """
     if isinstance(model, ModelSettings):
-        if model.input_cost_per_token is not None and model.output_cost_per_token is not None:
-            return Price(model.input_cost_per_token, model.output_cost_per_token)
+        sent, answered = model.input_cost_per_token, model.output_cost_per_token
+        if sent is not None and answered is not None:
+            return Price(sent, answered, _source("configured", sent, answered))
         model = model.model
-    prices = load_price_map()
-    for name in (model, model.partition("/")[2]):
-        entry = prices.get(name, {})
-        if "input_cost_per_token" in entry and "output_cost_per_token" in entry:
-            return Price(float(entry["input_cost_per_token"]), float(entry["output_cost_per_token"]))
+    return _installed_price(model) if prices is None else _mapped_price(model, prices)
+
+
+@cache
+def _installed_price(model: str) -> Price | None:
+    return _mapped_price(model, load_price_map())
+
+
+def _mapped_price(model: str, prices: PriceMap) -> Price | None:
+    for key in (model, model.partition("/")[2], *sorted(name for name in prices if name.endswith(f"/{model}"))):
+        entry = prices.get(key) or {}
+        sent, answered = entry.get("input_cost_per_token"), entry.get("output_cost_per_token")
+        if isinstance(sent, (int, float)) and isinstance(answered, (int, float)):
+            return Price(float(sent), float(answered), _source(f"price map entry {key!r}", sent, answered))
     return None
+
+
+def parse_price(text: str) -> Price:
+    """Read ``"10,30"``: dollars per million tokens sent and answered.
+
+    Raises:
+        ConfigError: not two numbers that are at least 0.
+    """
+    try:
+        sent, answered = (float(part) / _MILLION for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"price {text!r} must be dollars per million input and output tokens, such as 10,30"
+        ) from error
+    if not (0.0 <= sent < float("inf") and 0.0 <= answered < float("inf")):
+        raise ConfigError(f"price {text!r} must be two finite numbers that are at least 0")
+    return Price(sent, answered, _source("given", sent, answered))
+
+
+def _source(origin: str, sent: float, answered: float) -> str:
+    return f"{origin}: ${sent * _MILLION:g} / ${answered * _MILLION:g} per million tokens"
 
 
 def estimate_tokens(text: str) -> float:

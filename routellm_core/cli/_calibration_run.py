@@ -32,9 +32,8 @@ from routellm_core.cli._console import errors, note, output
 from routellm_core.config import RouteLLMConfig
 from routellm_core.decision import StrongShare
 from routellm_core.errors import ConfigError
-from routellm_core.evals.costs import parse_price
 from routellm_core.evals.score_cache import ScoreCache
-from routellm_core.pricing import Price, price_of
+from routellm_core.pricing import Price, parse_price, price_of
 from routellm_core.routers.base import Router
 from routellm_core.routers.registry import load_router, router_class
 from routellm_core.types import FloatArray, Tier
@@ -199,7 +198,7 @@ def _prices(request: CalibrationRequest) -> TokenPrices | None:
     models = request.settings.models
     given: dict[Tier, str | None] = {"strong": request.strong_price, "weak": request.weak_price}
     prices: dict[Tier, Price | None] = {
-        tier: parse_price(text).price if text else price_of(getattr(models, tier)) for tier, text in given.items()
+        tier: parse_price(text) if text else price_of(getattr(models, tier)) for tier, text in given.items()
     }
     strong, weak = prices["strong"], prices["weak"]
     return TokenPrices(strong, weak, request.output_tokens) if strong and weak else None

@@ -213,11 +213,11 @@ def label(
 
 
 def _priced(model: ModelSettings, price: str | None) -> ModelSettings:
-    from routellm_core.evals.costs import parse_price
+    from routellm_core.pricing import parse_price
 
     if price is None:
         return model
-    dollars = parse_price(price).price
+    dollars = parse_price(price)
     return model.model_copy(
         update={
             "input_cost_per_token": dollars.input_cost_per_token,

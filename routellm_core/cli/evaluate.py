@@ -70,11 +70,12 @@ def evaluate(
         return
     from routellm_core._publish import check_writable_folder
     from routellm_core.config import load_config
-    from routellm_core.evals.costs import cost_table, parse_price
+    from routellm_core.evals.costs import cost_table
     from routellm_core.evals.report import write_report
     from routellm_core.evals.router_results import EvaluationSettings
     from routellm_core.evals.runner import run_evaluation
     from routellm_core.evals.score_cache import ScoreCache
+    from routellm_core.pricing import parse_price
     from routellm_core.routers import load_router
 
     settings = EvaluationSettings(

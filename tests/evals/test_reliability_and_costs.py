@@ -5,9 +5,10 @@ import pytest
 
 from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks import Benchmark, PairUsage
-from routellm_core.evals.costs import cost_table, parse_price, price_of
+from routellm_core.evals.costs import cost_table
 from routellm_core.metrics.curves import ThresholdRow
 from routellm_core.metrics.reliability import reliability_of
+from routellm_core.pricing import parse_price, price_of
 from routellm_core.types import ModelPair
 
 PRICES = {

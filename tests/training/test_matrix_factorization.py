@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from research.cards import card_text, write_card
 from research.targets import DifficultyRows
 from routellm_core.errors import ConfigError
 from routellm_core.routers.mf.router import MfCheckpoint
-from routellm_core.training.cards import card_text, write_card
 from routellm_core.training.matrix_factorization import (
     CheckpointFacts,
     FitOptions,
