@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from research.cards import write_card
+from research.difficulty import calibrate_slope, within_group_correlation
 from research.distill_static import distil
 from research.pool import Pool, load_pool
 from research.shipped_direction import (
@@ -43,9 +44,7 @@ from routellm_core.embeddings.static import STATIC_FOLDER, StaticEmbedder
 from routellm_core.embeddings.surface import SURFACE_FILE, SURFACE_NAMES, surface_features
 from routellm_core.training.matrix_factorization import (
     CheckpointFacts,
-    calibrate_slope,
     reference_quantiles,
-    within_group_correlation,
     write_checkpoint,
 )
 

@@ -16,12 +16,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from research.difficulty import within_group_correlation
 from research.pool import Pool
 from research.shipped_direction import TRAFFIC_SOURCE, fit_difficulty, traffic_prompts
 from routellm_core.embeddings.base import Embedder, Embeddings
 from routellm_core.routers.sw_ranking.battles import BattleTable
 from routellm_core.routers.sw_ranking.router import SimilarityWeightedRouter
-from routellm_core.training.matrix_factorization import reference_quantiles, within_group_correlation
+from routellm_core.training.matrix_factorization import reference_quantiles
 
 __all__ = ["STRONG", "WEAK", "train_shipped_sw"]
 
