@@ -28,8 +28,8 @@ from routellm_core.evals.plots import plot_cost_quality
 from routellm_core.evals.report import fraction, markdown_table, percent, write_tables
 from routellm_core.evals.router_results import EvaluationSettings, RouterResult
 from routellm_core.evals.runner import Evaluation, run_evaluation
-from routellm_core.evals.score_cache import ScoreCache
 from routellm_core.routers import Router, load_router
+from routellm_core.score_cache import ScoreCache
 from routellm_core.types import FloatArray
 
 __all__ = ["VARIANTS", "PromptLength", "Variant", "main", "results_page"]

@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from routellm_core.backends.base import ModelSettings
 from routellm_core.errors import ConfigError
 
 __all__ = ["Price", "PriceMap", "estimate_tokens", "load_price_map", "parse_price", "price_of"]
 
-PriceMap: TypeAlias = Mapping[str, Mapping[str, Any]]
-"""Model name to ``input_cost_per_token`` and ``output_cost_per_token``, as litellm publishes it."""
-
 _PRICE_FILE = "model_prices_and_context_window_backup.json"
-_MILLION: Final = 1_000_000.0
 CHARACTERS_PER_TOKEN = 4.0
 """English text under the usual byte-pair tokenisers; an estimate, good to about a fifth."""
+_MILLION = 1_000_000.0
+
+PriceMap: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""Model name to ``input_cost_per_token`` and ``output_cost_per_token``, as litellm publishes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Price:
     Attributes:
         input_cost_per_token: of what is sent.
         output_cost_per_token: of what is answered.
-        source: where it comes from, for people.
+        source: where the price comes from, as a phrase for reports.
     """
 
     input_cost_per_token: float
@@ -44,7 +44,7 @@ class Price:
 
 
 @cache
-def load_price_map() -> PriceMap:
+def load_price_map() -> Mapping[str, Mapping[str, Any]]:
     """Return litellm's price map from the installed package: model name to prices and limits.
 
     Read from the file itself: importing litellm takes seconds and asks the network for a newer map.
@@ -64,33 +64,39 @@ def price_of(model: ModelSettings | str, prices: PriceMap | None = None) -> Pric
     """Return a model's price, or None where it is not known.
 
     A model's own settings win over the price map. There it is looked up as written, without its provider prefix, and
-    last, for a name without a provider, under the first of its providers (alphabetically), such as
-    ``anyscale/mistralai/Mixtral-8x7B-Instruct-v0.1`` for ``mistralai/Mixtral-8x7B-Instruct-v0.1``; the source says so.
+    then under the providers that offer it, of which the alphabetically first is taken
+    (``anyscale/mistralai/Mixtral-8x7B-Instruct-v0.1`` for ``mistralai/Mixtral-8x7B-Instruct-v0.1``); the price's
+    ``source`` says so.
 
     Args:
-        model: its settings or its name.
+        model: settings, or a name.
         prices: the price map; litellm's installed one by default.
     """
     if isinstance(model, ModelSettings):
-        sent, answered = model.input_cost_per_token, model.output_cost_per_token
-        if sent is not None and answered is not None:
-            return Price(sent, answered, _source("configured", sent, answered))
+        if model.input_cost_per_token is not None and model.output_cost_per_token is not None:
+            return Price(model.input_cost_per_token, model.output_cost_per_token, "the model's settings")
         model = model.model
-    return _installed_price(model) if prices is None else _mapped_price(model, prices)
+    known = load_price_map() if prices is None else prices
+    offered = _offers(model) if prices is None else _offers_in(model, known)
+    for name in (model, model.partition("/")[2], *offered):
+        entry = known.get(name, {})
+        sent, answered = entry.get("input_cost_per_token"), entry.get("output_cost_per_token")
+        if isinstance(sent, (int, float)) and isinstance(answered, (int, float)):
+            return Price(float(sent), float(answered), f"price map entry {name!r}: {_dollars(sent, answered)}")
+    return None
 
 
 @cache
-def _installed_price(model: str) -> Price | None:
-    return _mapped_price(model, load_price_map())
+def _offers(model: str) -> tuple[str, ...]:
+    return _offers_in(model, load_price_map())
 
 
-def _mapped_price(model: str, prices: PriceMap) -> Price | None:
-    for key in (model, model.partition("/")[2], *sorted(name for name in prices if name.endswith(f"/{model}"))):
-        entry = prices.get(key) or {}
-        sent, answered = entry.get("input_cost_per_token"), entry.get("output_cost_per_token")
-        if isinstance(sent, (int, float)) and isinstance(answered, (int, float)):
-            return Price(float(sent), float(answered), _source(f"price map entry {key!r}", sent, answered))
-    return None
+def _offers_in(model: str, prices: PriceMap) -> tuple[str, ...]:
+    return tuple(sorted(name for name in prices if name.endswith(f"/{model}")))
+
+
+def _dollars(sent: float, answered: float) -> str:
+    return f"${sent * _MILLION:g} / ${answered * _MILLION:g} per million tokens"
 
 
 def parse_price(text: str) -> Price:
@@ -100,18 +106,15 @@ def parse_price(text: str) -> Price:
         ConfigError: not two numbers that are at least 0.
     """
     try:
-        sent, answered = (float(part) / _MILLION for part in text.split(","))
+        sent, answered = (float(part) for part in text.split(","))
     except ValueError as error:
         raise ConfigError(
             f"price {text!r} must be dollars per million input and output tokens, such as 10,30"
         ) from error
     if not (0.0 <= sent < float("inf") and 0.0 <= answered < float("inf")):
         raise ConfigError(f"price {text!r} must be two finite numbers that are at least 0")
-    return Price(sent, answered, _source("given", sent, answered))
-
-
-def _source(origin: str, sent: float, answered: float) -> str:
-    return f"{origin}: ${sent * _MILLION:g} / ${answered * _MILLION:g} per million tokens"
+    sent, answered = sent / _MILLION, answered / _MILLION
+    return Price(sent, answered, f"given: {_dollars(sent, answered)}")
 
 
 def estimate_tokens(text: str) -> float:

@@ -80,7 +80,7 @@ def verify(
 
 @data_app.command()
 def contamination(
-    train: Annotated[Path, typer.Option("--train", help="Training prompts: .txt, .jsonl or .csv.")],
+    train: Annotated[str, typer.Option("--train", help="Training prompts: a file, a folder or hf:owner/data-set.")],
     benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="mmlu, gsm8k or mt-bench.")],
     output_file: Annotated[Path, typer.Option("--output", "-o", help="The list, as JSON lines.")],
     column: Annotated[str | None, typer.Option(help="The prompt's column in --train.")] = None,
@@ -126,7 +126,7 @@ def label(
     prompts: Annotated[
         str,
         typer.Option(
-            "--prompts", "-p", help="Your prompts: .jsonl .csv .parquet .txt, hf:owner/data-set[:split], or - (stdin)."
+            "--prompts", "-p", help="Your prompts: a file, a folder, hf:owner/data-set, or - (stdin); docs/data.md."
         ),
     ],
     output_file: Annotated[Path, typer.Option("--output", "-o", help="Labelled rows, as JSON lines; a rerun adds.")],

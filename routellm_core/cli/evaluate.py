@@ -41,7 +41,11 @@ def evaluate(
     context: typer.Context,
     routers: Annotated[list[str] | None, typer.Option("--routers", help="Routers: --routers random mf.")] = None,
     benchmark: BenchmarkName = None,
-    data: Annotated[Path | None, typer.Option(help="Own prompts: prompt, strong, weak (.jsonl .csv .parquet).")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Own labelled rows: a file, a folder or hf:owner/data-set; docs/data.md.")
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="The prompt's column in --data.")] = None,
+    output_tokens: Annotated[float, typer.Option(min=0, help="Tokens per answer, where --data does not say.")] = 300,
     output_folder: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with a row for each prompt.")] = False,
     worst: Annotated[
@@ -74,9 +78,9 @@ def evaluate(
     from routellm_core.evals.report import write_report
     from routellm_core.evals.router_results import EvaluationSettings
     from routellm_core.evals.runner import run_evaluation
-    from routellm_core.evals.score_cache import ScoreCache
     from routellm_core.pricing import parse_price
     from routellm_core.routers import load_router
+    from routellm_core.score_cache import ScoreCache
 
     settings = EvaluationSettings(
         num_results=num_results, random_iters=random_iters, resamples=resamples, seed=seed, at_share=at_share
@@ -84,15 +88,17 @@ def evaluate(
     prices = [None if text is None else parse_price(text) for text in (strong_price, weak_price)]
     check_writable_folder(output_folder)
     loaded = _benchmark(
-        benchmark, data, strong_model=strong_model, weak_model=weak_model, data_dir=data_dir, answers_dir=answers_dir
+        benchmark,
+        data,
+        column=column,
+        output_tokens=output_tokens,
+        strong_model=strong_model,
+        weak_model=weak_model,
+        data_dir=data_dir,
+        answers_dir=answers_dir,
     )
     options = load_config(config).router_options
     costs = cost_table(loaded, strong_price=prices[0], weak_price=prices[1])
-    if costs is None and any(prices):
-        note(
-            "no dollars are counted: they need both models' prices and the tokens of each prompt (columns "
-            "input_tokens, strong_output_tokens and weak_output_tokens)"
-        )
     with progress_bars("scoring") as report:
         evaluation = run_evaluation(
             loaded,
@@ -114,8 +120,10 @@ def evaluate(
 
 def _benchmark(
     name: str | None,
-    data: Path | None,
+    data: str | None,
     *,
+    column: str | None,
+    output_tokens: float,
     strong_model: str | None,
     weak_model: str | None,
     data_dir: Path | None,
@@ -128,7 +136,12 @@ def _benchmark(
     from routellm_core.types import ModelPair
 
     if data is not None and name is None:
-        return load_tabular(data, pair=ModelPair(strong_model or "strong", weak_model or "weak"))
+        return load_tabular(
+            data,
+            pair=ModelPair(strong_model or "strong", weak_model or "weak"),
+            column=column,
+            output_tokens=output_tokens,
+        )
     if name is None or data is not None:
         allowed = ", ".join(available_benchmarks())
         raise ConfigError(f"give either --benchmark ({allowed}) or --data with a file of your own prompts")

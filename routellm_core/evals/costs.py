@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from routellm_core.calibration.traffic import one_price_missing
+from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks.base import Benchmark
 from routellm_core.metrics.curves import ThresholdRow
 from routellm_core.pricing import Price, PriceMap, price_of
 from routellm_core.types import FloatArray
 
-__all__ = ["CostTable", "cost_table", "mean_dollars"]
+__all__ = ["CostTable", "cost_table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +65,20 @@ def cost_table(
         strong_price: overrides the price map.
         weak_price: overrides the price map.
         prices: the price map; litellm's installed one by default.
+
+    Raises:
+        ConfigError: a price was given, but costs cannot be told: the other price or the tokens are not known.
     """
-    usage = benchmark.usage
-    if usage is None:
-        return None
+    usage, given = benchmark.usage, bool(strong_price or weak_price)
     strong_price = strong_price or price_of(benchmark.pair.strong, prices)
     weak_price = weak_price or price_of(benchmark.pair.weak, prices)
     if strong_price is None or weak_price is None:
+        if given:
+            raise one_price_missing(benchmark.pair.strong if strong_price is None else benchmark.pair.weak)
+        return None
+    if usage is None:
+        if given:
+            raise ConfigError(f"prices are of no use: {benchmark.title} does not say how many tokens its prompts take")
         return None
     return CostTable(
         strong_price=strong_price,

@@ -13,8 +13,7 @@ import numpy.typing as npt
 from safetensors.numpy import save_file
 
 from routellm_core.errors import ConfigError
-from routellm_core.routers.mf.checkpoint import REFERENCE_FILE
-from routellm_core.routers.mf.published_models import PUBLISHED_MODELS
+from routellm_core.routers.mf.checkpoint import PUBLISHED_MODELS, REFERENCE_FILE
 
 __all__ = ["CheckpointFacts", "reference_quantiles", "write_checkpoint", "write_model_vectors"]
 
