@@ -203,7 +203,7 @@ def test_a_home_that_cannot_be_written_is_a_note(tmp_path: Path) -> None:
     rows = [{"prompt": "why " * n, "strong": 1, "weak": n % 2} for n in range(1, 31)]
     done = evaluated(rows, tmp_path, "--routers", "mf", "--cache", "/proc/nowhere/scores.sqlite3")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.startswith("note: the score cache /proc/nowhere/scores.sqlite3 cannot be used"), done.stderr
+    assert done.stderr.startswith("note: the cache /proc/nowhere/scores.sqlite3 cannot be used"), done.stderr
     assert done.stderr.count("note:") == 1
     assert "Traceback" not in done.stderr
 
