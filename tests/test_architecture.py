@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -22,6 +23,7 @@ FLOORS = {
     "decision": 1,
     "providers": 2,
     "_files": 2,
+    "_publish": 2,
     "_cache": 2,
     "model_names": 2,
     "stickiness": 2,
@@ -44,6 +46,7 @@ FLOORS = {
     "asking": 11,
     "training": 11,
     "evals": 12,
+    "evals.evaluate": 14,
     "server": 12,
     "cli": 13,
     "calibrate_threshold": 14,
@@ -91,6 +94,11 @@ def test_imports_only_go_downward(path: Path) -> None:
     part = part_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
     upward = {name for name in imported_parts(path) if FLOORS[name] >= FLOORS[part] and name != part}
     assert not upward, f"{part} (floor {FLOORS[part]}) imports {upward}"
+
+
+def test_what_makes_the_shipped_assets_is_no_part_of_the_package() -> None:
+    importing = [path for path in modules() if re.search(r"^\s*(from|import) research\b", path.read_text(), re.M)]
+    assert not importing
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import Any
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
+from routellm_core._publish import publish_file
 from routellm_core.calibration.quantiles import checked_quantiles, score_quantiles, threshold_for_share
 from routellm_core.calibration.results import CalibratedThreshold
 from routellm_core.errors import CalibrationError
@@ -81,19 +81,9 @@ class Calibration:
         """Write the calibration as JSON; an existing file is replaced at once or not at all.
 
         Raises:
-            CalibrationError: the file cannot be written.
+            OutputError: the file cannot be written.
         """
-        content = json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n"
-        _written(path, content).replace(Path(path).expanduser())
-
-    @staticmethod
-    def check_writable(path: str | Path) -> None:
-        """Try whether :meth:`save` can write to ``path``, before the work that leads there.
-
-        Raises:
-            CalibrationError: it cannot.
-        """
-        _written(path, "").unlink()
+        publish_file(path, json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:
@@ -123,17 +113,3 @@ class Calibration:
             raise CalibrationError(f"calibration file {str(source)!r}: {place}: {fault['msg']}") from error
         except CalibrationError as error:
             raise CalibrationError(f"calibration file {str(source)!r}: {error}") from error
-
-
-def _written(path: str | Path, content: str) -> Path:
-    """Write a file beside ``path``, to take its place at once or not at all."""
-    target = Path(path).expanduser()
-    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_dir():
-            raise IsADirectoryError(f"{target} is a folder")
-        partial.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise CalibrationError(f"calibration file {str(target)!r} cannot be written: {error}") from error
-    return partial
