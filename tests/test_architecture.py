@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -35,6 +36,11 @@ def modules() -> list[Path]:
 def test_imports_only_go_downward(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(repository)  # the floors are in pyproject.toml
     assert lint_imports(no_cache=True) == 0
+
+
+def test_what_makes_the_shipped_assets_is_no_part_of_the_package() -> None:
+    importing = [path for path in modules() if re.search(r"^\s*(from|import) research\b", path.read_text(), re.M)]
+    assert not importing
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
