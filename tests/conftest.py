@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -14,6 +16,10 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from routellm_core.testing.local_models import LocalModelServer
+
+_datasets_cache = tempfile.TemporaryDirectory()
+atexit.register(_datasets_cache.cleanup)
+os.environ["HF_DATASETS_CACHE"] = _datasets_cache.name
 
 REPOSITORY = Path(__file__).parents[1]
 

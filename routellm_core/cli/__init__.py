@@ -1,6 +1,6 @@
 """The ``routellm`` command.
 
-Exit status: 0 done; 1 a model, an embedding or a file failed; 2 wrong usage or configuration; 130 interrupted.
+Exit status: 0 done; 1 a model or an embedding failed; 2 wrong usage, configuration or data; 130 interrupted.
 """
 
 from __future__ import annotations

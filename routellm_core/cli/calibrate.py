@@ -74,8 +74,6 @@ def calibrate(
     names = routers or [settings.router]
     if save is not None and (prompts is None or len(names) != 1):
         raise ConfigError("--save keeps the calibration of one router on --prompts; give both")
-    if save is not None:
-        check_writable_file(save)
     if prompts is None:
         if given[0].kind != "share":
             raise ConfigError(_NEEDS_PROMPTS[given[0].kind])
@@ -94,6 +92,8 @@ def calibrate(
         weak_price=weak_price,
         output_tokens=output_tokens,
     )
+    if save is not None:
+        check_writable_file(save)
     total = source.count()
     for name in names:
         router = load_router(name, settings.router_options(name))
