@@ -18,6 +18,7 @@ __all__ = ["Extract", "first_user_text", "message_text", "plain_messages", "rout
 Extract: TypeAlias = Callable[[Sequence[ChatMessage]], str | None]
 """Picks the text to route on out of a conversation, or None when there is none."""
 
+_WITH_OBJECTS = ("content", "tool_calls", "function_call", "audio")
 _TEXT_PART_TYPES = frozenset({"text", "input_text"})
 
 
@@ -25,12 +26,20 @@ def plain_messages(messages: Any) -> Any:
     """Return messages in which every object of an SDK is the mapping that it stands for, parts of a content included.
 
     ``response.choices[0].message`` of litellm and of the openai package can so be sent back as it is. What is plain
-    already is returned as it came.
+    already is returned as it came, and so are keys of a mapping that are none of OpenAI's.
     """
     if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence):
         return messages
-    plain = [_plain(message) for message in messages]
+    plain = [_plain_message(message) for message in messages]
     return messages if all(new is old for new, old in zip(plain, messages, strict=True)) else plain
+
+
+def _plain_message(message: Any) -> Any:
+    if not isinstance(message, Mapping):
+        return _plain(message)
+    plain = {key: _plain(message[key]) for key in _WITH_OBJECTS if key in message}
+    changed = {key: value for key, value in plain.items() if value is not message[key]}
+    return {**message, **changed} if changed else message
 
 
 def _plain(value: Any) -> Any:

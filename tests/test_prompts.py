@@ -91,6 +91,13 @@ def test_objects_of_an_sdk_are_the_mappings_that_they_stand_for() -> None:
     assert routing_prompt(messages) == "What is it?"
 
 
+def test_objects_under_other_keys_are_the_caller_s_own() -> None:
+    own = Sdk(text="x")
+    (message,) = plain_messages([{"role": "user", "content": [Sdk(type="text", text="Hi")], "_mine": own}])
+    assert message["_mine"] is own
+    assert message["content"] == [{"type": "text", "text": "Hi"}]
+
+
 def test_plain_messages_are_the_same_object() -> None:
     messages = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
     assert plain_messages(messages) is messages
