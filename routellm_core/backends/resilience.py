@@ -243,12 +243,15 @@ async def arun(course: Course[T], call: Callable[[Rung], Awaitable[tuple[T, Empt
 def fallen_back(decision: RoutingDecision, pair: ModelPair, error: BaseException) -> RoutingDecision:
     """Return the decision for the other model of ``pair``, after the decided one failed with ``error``."""
     tier: Tier = "weak" if decision.tier == "strong" else "strong"
+    failed, other = decision.model, pair.of(tier)
+    if failed == other:  # one name at two hosts, or at two efforts
+        failed, other = f"{failed} ({decision.tier})", f"{other} ({tier})"
     return replace(
         decision,
         tier=tier,
         model=pair.of(tier),
         fallback_from=decision.model,
-        reason=f"{decision.reason}; {decision.model} failed with {_cause(error)}, so {pair.of(tier)} answered",
+        reason=f"{decision.reason}; {failed} failed with {_cause(error)}, so {other} answered",
         details={**decision.details, "fallback_error": str(error)[:500]},
     )
 

@@ -37,6 +37,7 @@ from routellm_core.server.request_bodies import (
 )
 from routellm_core.server.service import DECISION_FIELDS, RoutingService, decision_headers
 from routellm_core.server.settings import ServerSettings
+from routellm_core.turns import Turn
 
 __all__ = ["Reload", "create_app"]
 
@@ -117,7 +118,7 @@ def _add_operations(app: FastAPI) -> Operations:
         """Return the decision for a prompt or for messages, without calling a model."""
         service: RoutingService = request.app.state.service
         _, parsed = await read_body(request, RouteRequest, limit=service.settings.max_body_bytes)
-        decision = await service.decide(parsed.conversation(), model=parsed.model, session=None)
+        decision = await service.decide(Turn.of(parsed.conversation()), model=parsed.model)
         request.app.state.metrics.decided(decision)
         return JSONResponse(decision.as_dict(), headers=decision_headers(decision))
 
