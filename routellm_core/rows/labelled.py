@@ -4,9 +4,10 @@
     quality       {"prompt": …, "model": "m", "score": 0.8}                  one row per prompt and model
     preference    {"prompt": …, "model_a": "m", "model_b": "n", "winner": "model_a"}   or "model_b", "tie"
 
-Each may have a ``weight``: how much it counts beside rows from another labeller (the paper's mix of human votes, a
-judge's and golden labels), and each source may have one for all its rows. ``prompt`` may also be a list of chat
-messages or of the user's turns; the text that would be routed on is taken.
+Each may have a ``group``, a name that rows of one conversation or template share, and a ``weight``: how much it counts
+beside rows from another labeller (the paper's mix of human votes, a judge's and golden labels); each source may have a
+weight for all its rows. ``prompt`` may also be a list of chat messages or of the user's turns; the text that would be
+routed on is taken.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ _COLUMNS: Final = (
     "winner_tie",
     "turn",
     "weight",
+    "group",
     "licence",
     "data_licence",
 )
@@ -153,6 +155,7 @@ def _joined(parts: Sequence[PairRows]) -> PairRows:
         weights=np.concatenate([part.weights for part in parts]),
         places=tuple(chain.from_iterable(part.places for part in parts)),
         licences=tuple(sorted({licence for part in parts for licence in part.licences})),
+        groups=MixedRows(tuple(parts)).groups,
         strong=np.concatenate([part.strong for part in parts]),
         weak=np.concatenate([part.weak for part in parts]),
     )
@@ -174,8 +177,10 @@ def _kind(record: PromptRecord) -> str:
 
 def _common(records: Sequence[PromptRecord]) -> dict[str, Any]:
     stated = {str(r.values.get("licence") or r.values.get("data_licence") or "") for r in records} - {""}
+    groups = tuple(str(record.values.get("group") or "") for record in records)
     return {
         "prompts": tuple(prompt_cell(record) for record in records),
+        "groups": groups if any(groups) else (),
         "weights": np.array([weight_cell(record) for record in records]),
         "places": tuple(record.place for record in records),
         "licences": tuple(sorted(stated)),
@@ -227,6 +232,7 @@ def _from_quality(rows: QualityRows, strong_model: str, weak_model: str) -> Pair
         weights=np.array([rows.weights[list(chain.from_iterable(found.values()))].mean() for found in both.values()]),
         places=tuple(rows.places[found[strong_model][0]] for found in both.values()),
         licences=rows.licences,
+        groups=tuple(rows.groups[found[strong_model][0]] for found in both.values()) if rows.groups else (),
         strong=np.array([rows.scores[found[strong_model]].mean() for found in both.values()]),
         weak=np.array([rows.scores[found[weak_model]].mean() for found in both.values()]),
     )
@@ -242,6 +248,7 @@ def _from_battles(rows: PreferenceRows, strong_model: str, weak_model: str) -> P
         weights=rows.weights[kept],
         places=tuple(rows.places[row] for row in kept),
         licences=rows.licences,
+        groups=tuple(rows.groups[row] for row in kept) if rows.groups else (),
         strong=outcome,
         weak=1.0 - outcome,
     )

@@ -4,14 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from routellm_core.training.adaptation import adapt, constant_direction, folds_by_prompt
+from routellm_core.training.outcome import Provenance
 
 from routellm_core.errors import ConfigError
 from routellm_core.metrics.held_out import HeldOut, compare_held_out
 from routellm_core.routers.mf.router import MatrixFactorizationRouter
 from routellm_core.rows.labelled import PairRows
 from routellm_core.testing.contract import RouterContract
-from routellm_core.training.adaptation import adapt, constant_direction, folds_by_prompt
-from routellm_core.training.outcome import Provenance
 from routellm_core.training.train_mf import train_matrix_factorization
 
 
@@ -114,7 +114,6 @@ def trained(tmp_path_factory):
         strong_model="acme/large",
         weak_model="acme/small",
         provenance=Provenance(command="routellm train mf", data=("rows.jsonl",)),
-        compare=compare_held_out,
     )
 
 

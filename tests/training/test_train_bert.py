@@ -9,13 +9,12 @@ pytest.importorskip("torch", reason="needs the extra [train]")
 pytest.importorskip("transformers", reason="needs the extra [torch]")
 
 import torch
+from routellm_core.training.adaptation import folds_by_prompt
 
 from routellm_core.errors import CheckpointError, ConfigError
-from routellm_core.metrics.held_out import compare_held_out
 from routellm_core.routers.registry import load_router
 from routellm_core.routers.transformer.bert import BERTRouter
 from routellm_core.rows.labelled import PairRows
-from routellm_core.training.adaptation import folds_by_prompt
 from routellm_core.training.train_bert import BertOptions, outcome_labels, train_bert
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,7 +27,7 @@ PAIR = {"strong_model": "l", "weak_model": "s"}
 @pytest.fixture(scope="module")
 def trained(one_thread, encoder, task, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bert") / "mine"
-    return train_bert(task, output=folder, base=encoder, options=OPTIONS, compare=compare_held_out, **PAIR)
+    return train_bert(task, output=folder, base=encoder, options=OPTIONS, **PAIR)
 
 
 def log_loss(probability, happened):
