@@ -87,16 +87,13 @@ class CrossFit:
     refitted: Floats
 
 
-def cross_fit(
-    fit: Callable[[Kept], Floats], folds: Indices, *, of_items: Indices | None = None, refit: bool = True
-) -> CrossFit:
+def cross_fit(fit: Callable[[Kept], Floats], folds: Indices, *, of_items: Indices | None = None) -> CrossFit:
     """Fit without every fold, and without every two.
 
     Args:
         fit: from the rows to fit on, shape (n,), to predictions for at least the items that are left out, shape (m, …).
         folds: of the rows, shape (n,), from 0.
         of_items: folds of what is predicted, shape (m,); None where that is the rows.
-        refit: whether to leave out every two folds as well.
     """
     count = int(folds.max()) + 1
     items = folds if of_items is None else of_items
@@ -109,7 +106,7 @@ def cross_fit(
             held_out = np.empty_like(predicted)
             refitted = np.full((count, *predicted.shape), np.nan)
         held_out[asked] = predicted[asked]
-        for second in range(first + 1, count if refit else 0):
+        for second in range(first + 1, count):
             predicted = fit(without & (folds != second))
             refitted[second, asked] = predicted[asked]
             refitted[first, items == second] = predicted[items == second]

@@ -24,7 +24,7 @@ from routellm_core._optional import import_extra
 from routellm_core.errors import ConfigError
 from routellm_core.routers.mf.checkpoint import sigmoid
 from routellm_core.training.comparisons import Comparisons
-from routellm_core.training.crossfit import cross_fit
+from routellm_core.training.crossfit import CrossFit, cross_fit
 
 __all__ = [
     "EXPLAINED",
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
-EXPLAINED: Final = (0.03, 0.1, 0.3)
+EXPLAINED: Final = (0.03, 0.2)
 """Shares of the gain's variance that the prompt may be believed to explain, the first unless rows say otherwise."""
 PRIOR_CORRELATION: Final = 0.06
 """Correlation that the starting router's log-odds are believed to have with the gain: an APGR of about .56."""
@@ -188,11 +188,11 @@ def fitted_regression(
     folds: npt.NDArray[np.intp],
     *,
     fitted: npt.NDArray[np.bool_] | None = None,
-) -> GainRegression:
-    """Return the regression whose penalty suits the rows: the strongest, unless a weaker one predicts better.
+) -> tuple[GainRegression, CrossFit]:
+    """Return the regression with the penalty that suits the rows, and its cross-fitted utilities.
 
-    Better is a squared error on held-out prompts that is lower by more than its standard error, groups of prompts being
-    independent.
+    The penalty is the strongest one, unless a weaker one's squared error on held-out prompts is lower by more than its
+    standard error, groups of prompts being independent. For the utilities of a fold that choice is made without it.
 
     Args:
         comparisons: see :class:`GainRegression`, as for the others.
@@ -201,18 +201,28 @@ def fitted_regression(
         folds: of the prompts, shape (p,).
         fitted: models that are fitted.
     """
-    group = comparisons.group[comparisons.prompt]
-    best: GainRegression | None = None
-    least = np.zeros(len(comparisons))
-    for explained in EXPLAINED:
-        tried = GainRegression(comparisons, embeddings, prior, explained=explained, fitted=fitted)
-        expected = tried.gains(cross_fit(tried.predicted, folds, refit=False).held_out)
-        error = comparisons.weights * (comparisons.gain - expected) ** 2
-        gained = np.bincount(group, least - error)
-        if best is None or gained.sum() > np.sqrt((gained**2).sum()):
-            best, least = tried, error
-    assert best is not None  # noqa: S101 (there are penalties)
-    return best
+    tried = [
+        GainRegression(comparisons, embeddings, prior, explained=explained, fitted=fitted) for explained in EXPLAINED
+    ]
+    crossed = [cross_fit(each.predicted, folds) for each in tried]
+    group, fold_of_row = comparisons.group[comparisons.prompt], folds[comparisons.prompt]
+
+    def chosen(predicted: list[Floats], rows: npt.NDArray[np.bool_]) -> int:
+        best, least = 0, np.zeros(0)
+        for number, (each, utilities) in enumerate(zip(tried, predicted, strict=True)):
+            error = (comparisons.weights * (comparisons.gain - each.gains(utilities)) ** 2)[rows]
+            gained = np.bincount(group[rows], least - error) if number else np.zeros(1)
+            if not number or gained.sum() > np.sqrt((gained**2).sum()):
+                best, least = number, error
+        return best
+
+    held_out, refitted = crossed[0].held_out.copy(), crossed[0].refitted.copy()
+    for fold in range(len(refitted)):
+        best = chosen([each.refitted[fold] for each in crossed], fold_of_row != fold)
+        inside = folds == fold
+        held_out[inside], refitted[:, inside] = crossed[best].held_out[inside], crossed[best].refitted[:, inside]
+    every = np.ones(len(comparisons), dtype=bool)
+    return tried[chosen([each.held_out for each in crossed], every)], CrossFit(folds, held_out, refitted)
 
 
 def prior_of(comparisons: Comparisons, direction: Floats | None, embeddings: npt.NDArray[np.floating]) -> Utilities:

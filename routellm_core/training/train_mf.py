@@ -18,7 +18,7 @@ from routellm_core.training.base import Provenance, TrainedRouter, measured, rec
 from routellm_core.training.cards import models_card_text, rows_card_text
 from routellm_core.training.checks import RARE, check_pair_rows, check_rows, refuse_leakage
 from routellm_core.training.comparisons import Comparisons, comparisons_of, models_named
-from routellm_core.training.crossfit import cross_fit, grouped_folds
+from routellm_core.training.crossfit import grouped_folds
 from routellm_core.training.held_out_pairs import HeldOutUtilities, Pair, measured_pairs
 from routellm_core.training.matrix_factorization import (
     CheckpointFacts,
@@ -88,8 +88,7 @@ def train_matrix_factorization(
     if test is not None:
         refuse_leakage(rows, test)
     folds = grouped_folds(task.comparisons.group, seed=seed)
-    regression = fitted_regression(task.comparisons, task.values, task.prior, folds, fitted=task.fitted)
-    crossed = cross_fit(regression.predicted, folds)
+    regression, crossed = fitted_regression(task.comparisons, task.values, task.prior, folds, fitted=task.fitted)
     scale = task.scale(regression, crossed.held_out)
     utilities = regression.utilities()
     if test is None:
