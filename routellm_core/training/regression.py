@@ -24,7 +24,7 @@ from routellm_core._optional import import_extra
 from routellm_core.errors import ConfigError
 from routellm_core.routers.mf.checkpoint import sigmoid
 from routellm_core.training.comparisons import Comparisons
-from routellm_core.training.crossfit import CrossFit, cross_fit
+from routellm_core.training.crossfit import CrossFit, cross_fit, held_out_of
 
 __all__ = [
     "EXPLAINED",
@@ -44,7 +44,7 @@ PRIOR_CORRELATION: Final = 0.06
 """Correlation that the starting router's log-odds are believed to have with the gain: an APGR of about .56."""
 _FLOOR: Final = 0.02
 """Of a column's variance, relative to the median: a feature seen in one prompt of hundreds is not blown up to 1."""
-_TOLERANCE: Final = 1e-7
+_TOLERANCE: Final = 1e-6
 _STRETCH: Final = (0.25, 10.0)
 """Bounds of the slope relative to the labels' own; never 0, so a probability always rises with the expected gain."""
 
@@ -192,7 +192,7 @@ def fitted_regression(
     """Return the regression with the penalty that suits the rows, and its cross-fitted utilities.
 
     The penalty is the strongest one, unless a weaker one's squared error on held-out prompts is lower by more than its
-    standard error, groups of prompts being independent. For the utilities of a fold that choice is made without it.
+    standard error, groups of prompts being independent. For a fold's own utilities its rows have no say in that choice.
 
     Args:
         comparisons: see :class:`GainRegression`, as for the others.
@@ -204,25 +204,28 @@ def fitted_regression(
     tried = [
         GainRegression(comparisons, embeddings, prior, explained=explained, fitted=fitted) for explained in EXPLAINED
     ]
-    crossed = [cross_fit(each.predicted, folds) for each in tried]
     group, fold_of_row = comparisons.group[comparisons.prompt], folds[comparisons.prompt]
+    predicted = [held_out_of(each.predicted, folds) for each in tried]
+    errors = [
+        comparisons.weights * (comparisons.gain - each.gains(utilities)) ** 2
+        for each, utilities in zip(tried, predicted, strict=True)
+    ]
 
-    def chosen(predicted: list[Floats], rows: npt.NDArray[np.bool_]) -> int:
-        best, least = 0, np.zeros(0)
-        for number, (each, utilities) in enumerate(zip(tried, predicted, strict=True)):
-            error = (comparisons.weights * (comparisons.gain - each.gains(utilities)) ** 2)[rows]
-            gained = np.bincount(group[rows], least - error) if number else np.zeros(1)
-            if not number or gained.sum() > np.sqrt((gained**2).sum()):
-                best, least = number, error
+    def chosen(rows: npt.NDArray[np.bool_]) -> int:
+        best = 0
+        for number in range(1, len(tried)):
+            gained = np.bincount(group[rows], (errors[best] - errors[number])[rows])
+            if gained.sum() > np.sqrt((gained**2).sum()):
+                best = number
         return best
 
-    held_out, refitted = crossed[0].held_out.copy(), crossed[0].refitted.copy()
-    for fold in range(len(refitted)):
-        best = chosen([each.refitted[fold] for each in crossed], fold_of_row != fold)
+    of_fold = [chosen(fold_of_row != fold) for fold in range(int(folds.max()) + 1)]
+    crossed = {number: cross_fit(tried[number].predicted, folds, predicted[number]) for number in set(of_fold)}
+    held_out, refitted = (np.empty_like(each) for each in (predicted[0], crossed[of_fold[0]].refitted))
+    for fold, number in enumerate(of_fold):
         inside = folds == fold
-        held_out[inside], refitted[:, inside] = crossed[best].held_out[inside], crossed[best].refitted[:, inside]
-    every = np.ones(len(comparisons), dtype=bool)
-    return tried[chosen([each.held_out for each in crossed], every)], CrossFit(folds, held_out, refitted)
+        held_out[inside], refitted[:, inside] = predicted[number][inside], crossed[number].refitted[:, inside]
+    return tried[chosen(np.ones(len(comparisons), dtype=bool))], CrossFit(folds, held_out, refitted)
 
 
 def prior_of(comparisons: Comparisons, direction: Floats | None, embeddings: npt.NDArray[np.floating]) -> Utilities:
