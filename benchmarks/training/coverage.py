@@ -26,6 +26,7 @@ from unittest.mock import patch
 import numpy as np
 from samples import Population, Precomputed, load, true_apgr, with_signal
 
+from routellm_core.errors import ConfigError
 from routellm_core.metrics.held_out import LENGTH, SHIPPED, TRAINED, length_scores
 from routellm_core.routers.mf.checkpoint import MfCheckpoint
 from routellm_core.routers.sw_ranking.router import SimilarityWeightedRouter
@@ -59,16 +60,21 @@ def trained(
 
 def sample_once(
     family: str, population: Population, vectors: np.ndarray, shipped: np.ndarray, n: int, seed: int, embedder: Any
-) -> dict[str, Any]:
-    """Draw, train and compare with the truth."""
+) -> dict[str, Any] | None:
+    """Draw, train and compare with the truth; None where the rows are refused unseen."""
     generator = np.random.default_rng([seed, n])
     chosen, rest = population.drawn(generator, n)
     rows = population.rows(chosen, generator)
     rest = rest[:MOST_TESTED] if family == "sw_ranking" else rest
     folder = Path(tempfile.mkdtemp())
     started = time.perf_counter()
-    with patch.object(train_sw if family == "sw_ranking" else train_mf, "measured", partial(measured, refuse=False)):
-        reported, score = trained(family, population, rows, embedder, folder / "router", seed)
+    try:
+        with patch.object(
+            train_sw if family == "sw_ranking" else train_mf, "measured", partial(measured, refuse=False)
+        ):
+            reported, score = trained(family, population, rows, embedder, folder / "router", seed)
+    except ConfigError:  # fewer than ten wins
+        return None
     seconds = time.perf_counter() - started
     scores = np.asarray(score(vectors[rest]), dtype=np.float64)
     shutil.rmtree(folder)
@@ -135,8 +141,9 @@ def main() -> None:
             population = with_signal(original, signal, vectors)
             for n, count in SIZES.items():
                 samples = [
-                    sample_once(family, population, vectors, shipped, n, seed, embedder)
+                    sample
                     for seed in range(max(10, round(count * arguments.scale)))
+                    if (sample := sample_once(family, population, vectors, shipped, n, seed, embedder)) is not None
                 ]
                 cells.append({"family": family, "signal": signal, "rows": n, **summary(samples)})
                 print(json.dumps(cells[-1]), flush=True)
