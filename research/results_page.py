@@ -27,9 +27,9 @@ from routellm_core.evals.progress import scoring_progress
 from routellm_core.evals.report import write_tables
 from routellm_core.evals.router_results import EvaluationSettings, RouterResult
 from routellm_core.evals.runner import Evaluation, run_evaluation
-from routellm_core.evals.score_cache import ScoreCache
 from routellm_core.evals.tables import fraction, markdown_table, percent
 from routellm_core.routers import Router, load_router
+from routellm_core.score_cache import ScoreCache
 from routellm_core.types import FloatArray
 
 __all__ = ["VARIANTS", "PromptLength", "Variant", "main", "results_page"]

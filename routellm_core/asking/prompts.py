@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -14,7 +14,6 @@ from routellm_core.backends.base import ModelSettings
 from routellm_core.errors import ConfigError
 from routellm_core.pricing import estimate_tokens, price_of
 from routellm_core.prompts import message_text
-from routellm_core.rows.files import row_files
 from routellm_core.rows.prompts import Conversation, read_records
 from routellm_core.types import ChatMessage
 
@@ -30,7 +29,6 @@ __all__ = [
 ]
 
 Role: TypeAlias = Literal["strong", "weak", "judge"]
-STANDARD_INPUT: Final = "-"
 _MESSAGE_TOKENS: Final = 4.0
 """What a message costs beside its text, under OpenAI's chat format."""
 
@@ -151,12 +149,11 @@ def read_label_prompts(
         ConfigError: no prompts, a file that cannot be read, or a column that no row has.
         UnsupportedPromptError: a row holds no prompt; the message has its line.
     """
-    files: Sequence[Path | None] = [None] if str(source) == STANDARD_INPUT else row_files(source)
     columns = [reference_column] if reference_column else []
     found: dict[str, LabelPrompt] = {}
     repeated = without_text = 0
     has_reference = False
-    for record in (record for file in files for record in read_records(file, column=column, columns=columns)):
+    for record in read_records(source, column=column, columns=columns):
         has_reference = has_reference or bool(record.values)
         conversation = _answerable(record.conversation)
         if conversation is None:

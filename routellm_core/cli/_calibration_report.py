@@ -49,6 +49,8 @@ def print_result(result: CalibratedThreshold, console: Console) -> None:
             "quality of the strong model's", f"{result.quality.value:.1%}", _between(result.quality, ".1%"), further
         )
     console.print(table)
+    if result.padding is not None:
+        console.print(result.padding, soft_wrap=True, highlight=False)
     for warning in result.warnings:
         console.print(f"[yellow]note:[/] {warning}", soft_wrap=True)
 

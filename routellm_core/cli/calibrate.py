@@ -22,10 +22,10 @@ def calibrate(
         float | None, typer.Option(help="Target: fraction of the strong model's quality, at least (labelled rows).")
     ] = None,
     prompts: Annotated[
-        str | None, typer.Option(help="Your own traffic: a .jsonl, .csv, .parquet or .txt file, or hf:owner/data-set.")
+        str | None, typer.Option(help="Your own traffic: a file, a folder, hf:owner/data-set, or - (see docs/data.md).")
     ] = None,
     column: Annotated[str | None, typer.Option(help="The prompt's column.")] = None,
-    first_turn: Annotated[bool, typer.Option("--first-turn", help="Cells are JSON lists of turns; take one.")] = False,
+    first_turn: Annotated[bool, typer.Option("--first-turn", help="Route conversations on their first turn.")] = False,
     save: Annotated[
         Path | None, typer.Option(help="Keep the calibration here, for `calibration:` in the config.")
     ] = None,
@@ -53,7 +53,7 @@ def calibrate(
     """Find the threshold for a share of strong calls, a budget or a quality; offline for the routers that ship."""
     from routellm_core.calibration import Target
     from routellm_core.cli._calibration_run import CalibrationRequest, calibrate_routers
-    from routellm_core.evals.score_cache import ScoreCache
+    from routellm_core.score_cache import ScoreCache
 
     targets = (("share", strong_model_pct), ("cost", max_cost), ("quality", min_quality))
     given = [Target(kind, value) for kind, value in targets if value is not None]  # type: ignore[arg-type]

@@ -70,7 +70,7 @@ def verify(
 
 @data_app.command()
 def contamination(
-    train: Annotated[Path, typer.Option("--train", help="Training prompts: .txt, .jsonl or .csv.")],
+    train: Annotated[str, typer.Option("--train", help="Training prompts: a file, a folder or hf:owner/data-set.")],
     benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="mmlu, gsm8k or mt-bench.")],
     output_file: Annotated[Path, typer.Option("--output", "-o", help="The list, as JSON lines.")],
     column: Annotated[str | None, typer.Option(help="The prompt's column in --train.")] = None,
@@ -114,7 +114,7 @@ def label(
     prompts: Annotated[
         str,
         typer.Option(
-            "--prompts", "-p", help="Your prompts: .jsonl .csv .parquet .txt, hf:owner/data-set[:split], or - (stdin)."
+            "--prompts", "-p", help="Your prompts: a file, a folder, hf:owner/data-set, or - (stdin); docs/data.md."
         ),
     ],
     output_file: Annotated[Path, typer.Option("--output", "-o", help="Labelled rows, as JSON lines; a rerun adds.")],
@@ -198,11 +198,11 @@ def _judge(model: str, api_base: str | None, api_key: str | None) -> ModelSettin
 
 
 def _priced(model: ModelSettings, price: str | None) -> ModelSettings:
-    from routellm_core.evals.costs import parse_price
+    from routellm_core.pricing import parse_price
 
     if price is None:
         return model
-    dollars = parse_price(price).price
+    dollars = parse_price(price)
     return model.model_copy(
         update={
             "input_cost_per_token": dollars.input_cost_per_token,

@@ -35,7 +35,11 @@ def evaluate(
     context: typer.Context,
     routers: Annotated[list[str] | None, typer.Option("--routers", help="Routers: --routers random mf.")] = None,
     benchmark: Benchmark = None,
-    data: Annotated[Path | None, typer.Option(help="Own prompts: prompt, strong, weak (.jsonl .csv .parquet).")] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Own labelled rows: a file, a folder or hf:owner/data-set; docs/data.md.")
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="The prompt's column in --data.")] = None,
+    output_tokens: Annotated[float, typer.Option(min=0, help="Tokens per answer, where --data does not say.")] = 300,
     output_folder: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path(),
     overwrite_cache: Annotated[list[str] | None, typer.Option("--overwrite-cache", help="Score these anew.")] = None,
     strong_model: StrongModel = None,
@@ -65,6 +69,8 @@ def evaluate(
         routers=tuple(routers or ["random"]),
         benchmark=benchmark,
         data=data,
+        column=column,
+        output_tokens=output_tokens,
         output=output_folder,
         overwrite_cache=tuple(overwrite_cache or ()),
         strong_model=strong_model,

@@ -54,12 +54,13 @@ def _request(options: Rows, command: str) -> Any:
     from routellm_core.rows.sources import RowSource
     from routellm_core.training.base import Provenance, TrainingRequest
 
+    pair = options.strong_model, options.weak_model
     return TrainingRequest(
-        rows=load_rows(options.data, column=options.column),
+        rows=load_rows(options.data, column=options.column, pair=pair),
         output=Path(options.output),
         strong_model=options.strong_model,
         weak_model=options.weak_model,
-        test=load_rows(options.test, column=options.column) if options.test else None,
+        test=load_rows(options.test, column=options.column, pair=pair) if options.test else None,
         seed=options.seed,
         provenance=Provenance(
             command=command,

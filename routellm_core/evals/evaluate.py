@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -15,15 +16,16 @@ from routellm_core.config import load_config
 from routellm_core.errors import ConfigError, RouteLLMError
 from routellm_core.evals.benchmarks import Benchmark, available_benchmarks, load_benchmark, load_tabular
 from routellm_core.evals.benchmarks.base import PUBLISHED_PAIR
-from routellm_core.evals.costs import cost_table, parse_price
+from routellm_core.evals.costs import cost_table
 from routellm_core.evals.data import resolve_data_dir
 from routellm_core.evals.progress import scoring_progress
 from routellm_core.evals.report import write_report
 from routellm_core.evals.router_results import EvaluationSettings
 from routellm_core.evals.runner import Evaluation, run_evaluation
-from routellm_core.evals.score_cache import ScoreCache
 from routellm_core.evals.tables import markdown
+from routellm_core.pricing import parse_price
 from routellm_core.routers import available_routers, load_router
+from routellm_core.score_cache import ScoreCache
 from routellm_core.types import ModelPair
 
 __all__ = ["EvaluationRequest", "evaluate", "load_requested_benchmark", "main", "print_summary"]
@@ -36,7 +38,9 @@ class EvaluationRequest:
     Attributes:
         routers: names of registered routers.
         benchmark: a benchmark's name; None with ``data``.
-        data: a file of own prompts; None with ``benchmark``.
+        data: own labelled rows, as :func:`load_tabular` takes them; None with ``benchmark``.
+        column: the prompt's column in ``data``.
+        output_tokens: tokens per answer, where ``data`` does not say.
         output: folder of the results.
         overwrite_cache: routers whose stored scores are dropped.
         strong_model: the strong model; the published one by default.
@@ -54,7 +58,9 @@ class EvaluationRequest:
 
     routers: tuple[str, ...]
     benchmark: str | None = None
-    data: Path | None = None
+    data: Any = None
+    column: str | None = None
+    output_tokens: float = 300.0
     output: Path = Path()
     overwrite_cache: tuple[str, ...] = ()
     strong_model: str | None = None
@@ -82,7 +88,7 @@ def load_requested_benchmark(request: EvaluationRequest) -> Benchmark:
         )
     if request.data is not None:
         pair = ModelPair(request.strong_model or "strong", request.weak_model or "weak")
-        return load_tabular(request.data, pair=pair)
+        return load_tabular(request.data, pair=pair, column=request.column, output_tokens=request.output_tokens)
     pair = ModelPair(request.strong_model or PUBLISHED_PAIR.strong, request.weak_model or PUBLISHED_PAIR.weak)
     data_dir = resolve_data_dir(request.data_dir)
     return load_benchmark(str(request.benchmark), data_dir=data_dir, pair=pair, answers_dir=request.answers_dir)
@@ -151,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m routellm_core.evals.evaluate", description="Evaluate routers.")
     parser.add_argument("--routers", nargs="+", default=["random"], help=f"of {', '.join(available_routers())}")
     parser.add_argument("--benchmark", help=f"one of {', '.join(available_benchmarks())}")
-    parser.add_argument("--data", type=Path, help="own prompts with both models' qualities (.jsonl, .csv, .parquet)")
+    parser.add_argument("--data", help="own labelled rows: a file, a folder or hf:owner/data-set")
     parser.add_argument("--output", type=Path, default=Path(), help="folder of the results")
     parser.add_argument("--overwrite-cache", nargs="*", default=[], help="routers to score anew")
     parser.add_argument("--parallel", type=int, help="accepted for RouteLLM's sake; scoring is batched instead")

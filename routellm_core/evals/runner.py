@@ -15,10 +15,10 @@ from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks.base import Benchmark
 from routellm_core.evals.costs import CostTable
 from routellm_core.evals.router_results import EvaluationSettings, RouterResult, compare, measure_router
-from routellm_core.evals.score_cache import ScoreCache
 from routellm_core.metrics.baselines import Baselines, baselines_of
 from routellm_core.metrics.intervals import Interval
 from routellm_core.routers.base import Router, checked_scores
+from routellm_core.score_cache import ScoreCache
 from routellm_core.types import FloatArray
 
 __all__ = ["Evaluation", "PairComparison", "run_evaluation", "scores_of"]

@@ -23,8 +23,7 @@ from safetensors.numpy import save_file
 
 from research.targets import DifficultyRows
 from routellm_core.errors import ConfigError
-from routellm_core.routers.mf.checkpoint import REFERENCE_FILE
-from routellm_core.routers.mf.published_models import PUBLISHED_MODELS
+from routellm_core.routers.mf.checkpoint import PUBLISHED_MODELS, REFERENCE_FILE
 
 __all__ = [
     "CheckpointFacts",

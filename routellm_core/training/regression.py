@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from routellm_core._optional import import_extra
 from routellm_core.errors import ConfigError
-from routellm_core.routers.mf.checkpoint import sigmoid
+from routellm_core.metrics.scores import sigmoid
 from routellm_core.training.comparisons import Comparisons
 from routellm_core.training.crossfit import CrossFit, cross_fit, held_out_of
 
@@ -63,7 +63,7 @@ class GainScale:
 
     def scores(self, gain: Floats) -> Floats:
         """Return P(the first model strictly beats the second), of the shape of ``gain``."""
-        return np.asarray(sigmoid(self.slope * gain - self.tie_margin), dtype=np.float64)
+        return sigmoid(self.slope * gain - self.tie_margin)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from routellm_core.embeddings import Embedder
 from routellm_core.errors import ConfigError
-from routellm_core.routers.mf.checkpoint import sigmoid
+from routellm_core.metrics.scores import sigmoid
 from routellm_core.rows.labelled import PairRows, TrainingRows, pair_rows
 from routellm_core.training.base import Provenance, TrainedRouter, measured, recorded_facts
 from routellm_core.training.cards import models_card_text, rows_card_text
