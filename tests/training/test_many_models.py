@@ -144,14 +144,17 @@ def dense_solution(compared, embeddings, prior, kept, fitted):
 @pytest.mark.parametrize("fitted", [(True, True, True, True), (False, False, True, True)])
 def test_the_fit_is_the_penalised_least_squares(fitted):
     compared, embeddings, prior = random_comparisons()
-    kept = np.arange(60) % 3 > 0
     regression = GainRegression(compared, embeddings, prior, fitted=np.array(fitted))
-    expected = dense_solution(compared, embeddings, prior, kept, np.array(fitted))
-    found = regression.predicted(kept)
-    # levels are those of the fit to all, so differences are compared around their mean
-    for first in range(4):
-        gap = (found - expected)[:, first] - (found - expected)[:, 3]
-        np.testing.assert_allclose(gap - gap.mean(), 0.0, atol=1e-4)
+    part, every = np.arange(60) % 3 > 0, np.ones(60, dtype=bool)
+    for kept, found, tolerance in (
+        (every, regression.utilities().of(embeddings), 1e-5),
+        (part, regression.predicted(part), 2e-3),
+    ):
+        errors = found - dense_solution(compared, embeddings, prior, kept, np.array(fitted))
+        # levels of a part are those of the fit to all, so differences are compared around their mean
+        for first in range(4):
+            gap = errors[:, first] - errors[:, 3]
+            np.testing.assert_allclose(gap - gap.mean(), 0.0, atol=tolerance)
 
 
 def test_models_that_are_not_fitted_stay():
@@ -162,7 +165,7 @@ def test_models_that_are_not_fitted_stay():
     np.testing.assert_array_equal(utilities.directions[:2], prior.directions[:2])
     np.testing.assert_array_equal(utilities.offsets[:2], prior.offsets[:2])
     everything = regression.predicted(np.ones(60, dtype=bool))
-    np.testing.assert_allclose(everything, utilities.of(embeddings), atol=1e-5)
+    np.testing.assert_allclose(everything, utilities.of(embeddings), atol=2e-3)
 
 
 def test_rows_left_out_do_not_count():
