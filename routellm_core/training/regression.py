@@ -44,7 +44,7 @@ PRIOR_CORRELATION: Final = 0.06
 """Correlation that the starting router's log-odds are believed to have with the gain: an APGR of about .56."""
 _FLOOR: Final = 0.02
 """Of a column's variance, relative to the median: a feature seen in one prompt of hundreds is not blown up to 1."""
-_TOLERANCE: Final = 1e-9
+_TOLERANCE: Final = 1e-12
 _MOST_STEPS: Final = 1000
 _HELD_OUT_TOLERANCE: Final = 1e-6
 """Of the many fits that predict held-out rows: a thousandth of what their rows leave open."""
