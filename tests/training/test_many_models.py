@@ -132,6 +132,7 @@ def dense_solution(compared, embeddings, prior, kept, fitted):
     columns = np.column_stack([np.ones(len(features)), features])[compared.prompt]
     whole = np.einsum("nm,nc->nmc", signs, columns).reshape(len(compared), -1)
     believed = prior.of(values)
+    believed -= believed.mean(axis=0) * fitted  # a fitted model's own level does not count
     target = compared.gain - believed[compared.prompt, compared.model_a] + believed[compared.prompt, compared.model_b]
     rows = kept[compared.prompt]
     weighted = whole[rows] * compared.weights[rows, None]
