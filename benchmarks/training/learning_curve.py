@@ -1,4 +1,4 @@
-"""What own labels are worth: true APGR of ``train mf --from default`` and ``train sw_ranking`` on 100, 300, 1,000 rows.
+"""What own labels are worth: true APGR of ``train mf --from default`` on 100, 300 and 1,000 rows.
 
     python benchmarks/training/learning_curve.py --shared ../shared --json benchmarks/results/training_curve.json
 
@@ -21,19 +21,16 @@ import numpy as np
 from samples import Precomputed, load, true_apgr
 
 from routellm_core.errors import ConfigError
-from routellm_core.metrics.held_out import LENGTH, SHIPPED, length_scores
+from routellm_core.metrics.held_out import LENGTH, SHIPPED, TRAINED, length_scores
 from routellm_core.routers.mf.checkpoint import MfCheckpoint
-from routellm_core.routers.sw_ranking.router import SimilarityWeightedRouter
 from routellm_core.training.train_mf import train_matrix_factorization
-from routellm_core.training.train_sw import train_similarity_index
 
 SIZES = (100, 300, 1000)
 DATA = ("mmlu", "gsm8k", "chat")
-TRAINED = ("mf", "sw_ranking")
 
 
 def curve(name: str, shared: Path, samples: int) -> list[dict[str, Any]]:
-    """Return a row for each size: mean APGR of every router, and how the trained ones compare with the shipped one."""
+    """Return a row for each size: mean APGR of every router, and how the trained one compares with the shipped one."""
     population = load(name, shared)
     embedder = Precomputed("default", population.prompts)
     vectors = embedder.embed(population.prompts).astype(np.float64)
@@ -44,29 +41,22 @@ def curve(name: str, shared: Path, samples: int) -> list[dict[str, Any]]:
     found = []
     for n in (size for size in SIZES if size < 0.8 * len(gain)):
         figures: list[dict[str, float]] = []
-        refused = dict.fromkeys(TRAINED, 0)
+        refused = 0
         for seed in range(samples):
             generator = np.random.default_rng([seed, n])
             chosen, rest = population.drawn(generator, n)
-            rows = population.rows(chosen, generator)
             figures.append({other: true_apgr(scores[rest], gain[rest]) for other, scores in others.items()})
-            for router in TRAINED:
-                folder = Path(tempfile.mkdtemp()) / "router"
-                try:
-                    if router == "mf":
-                        train_matrix_factorization(rows, output=folder, embedder=embedder, seed=seed, **pair)
-                        scores = vectors[rest] @ MfCheckpoint.load(folder).fold(*population.models[:2])
-                    else:
-                        train_similarity_index(rows, output=folder, embedder=embedder, seed=seed, **pair)
-                        index = SimilarityWeightedRouter(checkpoint_path=folder, embedder=embedder)
-                        rest = rest[:4000]
-                        scores = index.score_embeddings(vectors[rest].astype(np.float32))
-                    figures[-1][router] = true_apgr(scores, gain[rest])
-                except ConfigError:
-                    refused[router] += 1
-                    figures[-1][router] = figures[-1][SHIPPED]  # who is refused keeps the shipped router
-                shutil.rmtree(folder.parent)
-        lead = np.array([row["mf"] - row[SHIPPED] for row in figures])
+            folder = Path(tempfile.mkdtemp()) / "router"
+            try:
+                rows = population.rows(chosen, generator)
+                train_matrix_factorization(rows, output=folder, embedder=embedder, seed=seed, **pair)
+                scores = vectors[rest] @ MfCheckpoint.load(folder).fold(*population.models[:2])
+                figures[-1][TRAINED] = true_apgr(scores, gain[rest])
+            except ConfigError:
+                refused += 1
+                figures[-1][TRAINED] = figures[-1][SHIPPED]  # who is refused keeps the shipped router
+            shutil.rmtree(folder.parent)
+        lead = np.array([row[TRAINED] - row[SHIPPED] for row in figures])
         found.append(
             {
                 "data": name,
