@@ -44,29 +44,21 @@ def calibrate_threshold(
     output: Annotated[Path, typer.Option("--output", help="File that generate writes.")] = Path("thresholds.jsonl"),
 ) -> None:
     """Print each router's threshold for a share of strong calls, as RouteLLM's script of this name does."""
-    from routellm_core.calibration import Target
-    from routellm_core.cli._calibration_run import CalibrationRequest, calibrate_routers, generate_scores
+    from routellm_core.calibration import PromptSource
+    from routellm_core.cli._calibration_run import generate_scores, print_without_prompts
     from routellm_core.config import load_config
     from routellm_core.errors import ConfigError
-    from routellm_core.rows.sources import hub_or_path
-    from routellm_core.score_cache import ScoreCache
+    from routellm_core.rows.sources import RowSource, hub_or_path
 
-    generates = task is Task.GENERATE
-    if not generates and strong_model_pct is None:
+    settings, names = load_config(config), routers or ["random"]
+    if task is Task.GENERATE:
+        source = PromptSource(RowSource.parse(hub_or_path(battles_dataset)), first_turn=True)
+        generate_scores(settings, names, source, output)
+        return
+    if strong_model_pct is None:
         raise ConfigError("--strong-model-pct is missing; give a share of strong calls such as 0.5")
-    request = CalibrationRequest(
-        routers=tuple(routers or ["random"]),
-        settings=load_config(config),
-        target=Target("share", strong_model_pct or 0.0),
-        prompts=hub_or_path(battles_dataset) if generates else None,
-        first_turn=generates,
-        thresholds=thresholds,
-        cache=ScoreCache(),
-    )
-    if generates:
-        generate_scores(request, output)
-    else:
-        calibrate_routers(request)
+    for name in names:
+        print_without_prompts(settings, name, strong_model_pct, thresholds)
 
 
 def main() -> None:

@@ -16,7 +16,8 @@ __all__ = ["CachedEmbedder"]
 class CachedEmbedder:
     """Wraps an embedder: each distinct text is embedded once, within a batch and across processes.
 
-    Texts are stored by their SHA-256, never in clear. A cache that cannot be used is as good as none (see
+    Texts are stored by their SHA-256, never in clear; a vector that its embedder says is not the text's own for good is
+    not stored (see ``LiteLLMEmbedder.embed_and_tell``). A cache that cannot be used is as good as none (see
     :class:`~routellm_core._cache.DiskCache`).
 
     Args:
@@ -67,6 +68,13 @@ class CachedEmbedder:
     def _embedded(self, texts: Mapping[bytes, str]) -> dict[bytes, Embeddings]:
         if not texts:
             return {}
-        vectors = np.asarray(self._embedder.embed(list(texts.values())), dtype=np.float32)
-        self._cache.write(self._namespace, dict(zip(texts, map(bytes, vectors), strict=True)))
-        return dict(zip(texts, vectors, strict=True))
+        told = getattr(self._embedder, "embed_and_tell", None)
+        if told is None:
+            vectors, lasting = self._embedder.embed(list(texts.values())), [True] * len(texts)
+        else:
+            vectors, lasting = told(list(texts.values()))
+        fresh = dict(zip(texts, np.asarray(vectors, dtype=np.float32), strict=True))
+        kept = {key: bytes(fresh[key]) for key, lasts in zip(texts, lasting, strict=True) if lasts}
+        if kept:
+            self._cache.write(self._namespace, kept)
+        return fresh

@@ -1,7 +1,7 @@
 """One file, row by row: text, JSON Lines, JSON, CSV, TSV, parquet and npz. Nothing else opens a data file.
 
 A row is what the file has (a text, a list, or a mapping of columns) with its place, for errors. Files are read in
-constant memory, but for npz. Text formats may be compressed with gzip; endings are read in either case.
+constant memory, but for json and npz. Text formats may be compressed with gzip; endings are read in either case.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TextIO, TypeAlias
 from zipfile import BadZipFile
@@ -29,8 +29,6 @@ Row: TypeAlias = tuple[str, Any]
 DATA_SUFFIXES: Final = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".npz", ".txt")
 READABLE: Final = ".txt, .jsonl, .ndjson, .json, .csv and .tsv (each also as .gz), .parquet and .npz"
 _ROWS_AT_A_TIME: Final = 1024
-_PIECE: Final = 1 << 16
-_SPACE: Final = re.compile(r"\s*")
 
 
 def data_suffix(path: Path) -> str:
@@ -96,39 +94,27 @@ def _opened(path: Path, *, newline: str) -> Iterator[TextIO]:
         yield file
 
 
-def text_rows(lines: Iterator[str] | TextIO, name: str) -> Iterator[Row]:
+def text_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
     """Read a stream whose name does not tell: JSON Lines where the first line is JSON, else one text a line."""
-    skipped = 0
-    for first in lines:
-        if first.strip():
-            break
-        skipped += 1
-    else:
-        return
-    reader = _json_lines if first.lstrip()[0] in '{["' and _is_json(first) else _lines
-    yield from reader(_put_back(first, lines), name, skipped + 1)
+    numbered = enumerate(lines, start=1)
+    number, first = next(((number, line) for number, line in numbered if line.strip()), (0, ""))
+    reader = _lines
+    if first.lstrip()[:1] in ("{", "[", '"'):
+        try:
+            json.loads(first)
+            reader = _json_lines
+        except (ValueError, RecursionError):
+            pass  # a text that begins with a bracket
+    yield from reader(chain([first], (line for _, line in numbered)), name, number)
 
 
-def _put_back(first: str, lines: Iterator[str] | TextIO) -> Iterator[str]:
-    yield first
-    yield from lines
-
-
-def _is_json(line: str) -> bool:
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _lines(lines: Iterator[str] | TextIO, name: str, start: int = 1) -> Iterator[Row]:
+def _lines(lines: Iterable[str], name: str, start: int = 1) -> Iterator[Row]:
     for number, line in enumerate(lines, start):
         if line.strip():
             yield f"{name}, line {number}", line.rstrip("\r\n")
 
 
-def _json_lines(lines: Iterator[str] | TextIO, name: str, start: int = 1) -> Iterator[Row]:
+def _json_lines(lines: Iterable[str], name: str, start: int = 1) -> Iterator[Row]:
     for number, line in enumerate(lines, start):
         if not line.strip():
             continue
@@ -141,19 +127,20 @@ def _json_lines(lines: Iterator[str] | TextIO, name: str, start: int = 1) -> Ite
 
 
 def _json(file: TextIO, name: str) -> Iterator[Row]:
-    rows = enumerate(_JsonText(file, name).rows(), start=1)
-    first = next(rows, None)
-    if first is None:
+    text = file.read()
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if not str(error).startswith("Extra data"):
+            raise ConfigError(f"{name}: not JSON ({error})") from error
+        yield from _json_lines(text.split("\n"), name)
         return
-    second = next(rows, None)
-    if second is None and _is_table_of_columns(first[1]):
+    if _is_table_of_columns(content):
         raise ConfigError(
             f"{name} holds one object of columns; write an array of rows, one object each (in pandas: "
             "to_json(orient='records'))"
         )
-    for number, row in (first, *(() if second is None else (second,))):
-        yield f"{name}, row {number}", row
-    for number, row in rows:
+    for number, row in enumerate(content if isinstance(content, list) else [content], start=1):
         yield f"{name}, row {number}", row
 
 
@@ -162,62 +149,6 @@ def _is_table_of_columns(row: Any) -> bool:
         return False
     columns = list(row.values())
     return all(isinstance(column, (list, dict)) and len(column) == len(columns[0]) for column in columns)
-
-
-class _JsonText:
-    """The rows of a JSON text that is read piece by piece: an array's elements, or values one after the other."""
-
-    def __init__(self, file: TextIO, name: str) -> None:
-        self._file, self._name = file, name
-        self._text, self._at, self._line = "", 0, 1
-        self._decoder = json.JSONDecoder()
-
-    def rows(self) -> Iterator[Any]:
-        if self._next() != "[":
-            while self._next():
-                yield self._value()
-            return
-        self._at += 1
-        while self._next() != "]":
-            yield self._value()
-            if self._next() not in (",", "]"):
-                raise self._fault("expected a comma or the end of the array", self._at)
-            if self._next() == ",":
-                self._at += 1
-        self._at += 1
-        if self._next():
-            raise self._fault("more text after the array; rows one a line belong in a .jsonl file", self._at)
-
-    def _next(self) -> str:
-        """Return the next character that is no space; ``""`` at the end."""
-        while True:
-            found = _SPACE.match(self._text, self._at)
-            self._at = found.end() if found else self._at
-            if self._at < len(self._text) or not self._read():
-                return self._text[self._at : self._at + 1]
-
-    def _value(self) -> Any:
-        while True:
-            try:
-                value, self._at = self._decoder.raw_decode(self._text, self._at)
-                return value
-            except json.JSONDecodeError as error:
-                # Where the text so far ends within a value, the fault is at its end, or in a string that does not end.
-                is_cut = error.pos >= len(self._text) - 12 or error.msg.startswith("Unterminated string")
-                if not is_cut or not self._read():
-                    raise self._fault(f"not JSON ({error.msg})", error.pos) from error
-            except RecursionError as error:
-                raise self._fault("nested too deeply", self._at) from error
-
-    def _read(self) -> bool:
-        """Read on, each time as much as there is already, so that a long value is not decoded again and again."""
-        piece = self._file.read(max(_PIECE, len(self._text) - self._at))
-        self._line += self._text.count("\n", 0, self._at)
-        self._text, self._at = self._text[self._at :] + piece, 0
-        return bool(piece)
-
-    def _fault(self, what: str, at: int) -> ConfigError:
-        return ConfigError(f"{self._name}, line {self._line + self._text.count(chr(10), 0, at)}: {what}")
 
 
 def _separated(file: TextIO, name: str, delimiter: str) -> Iterator[Row]:

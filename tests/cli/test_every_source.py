@@ -279,7 +279,10 @@ def test_a_named_column(run: Any, check: Callable[..., None], tmp_path: Path, co
 
 BROKEN = {
     "line.jsonl": (b'{"prompt": "a", "strong": 1, "weak": 0}\n{broken\n', "line 2: not JSON"),
-    "cut.json": (b'[{"prompt": "a", "strong": 1, "weak": 0},\n {"prompt": "b"', "cut.json, line 2: not JSON"),
+    "cut.json": (
+        b'[{"prompt": "a", "strong": 1, "weak": 0},\n {"prompt": "b"',
+        "cut.json: not JSON (Expecting ',' delimiter: line 2",
+    ),
     "columns.json": (b'{"prompt": ["a", "b"], "strong": [1, 1], "weak": [0, 1]}', "holds one object of columns"),
     "fields.csv": (b'prompt,strong,weak\na,1,0\nb,1,0,"x"\n', "line 3: the number of fields differs"),
     "twice.csv": (b"prompt,prompt,strong,weak\na,b,1,0\n", "names 'prompt' twice"),
@@ -289,7 +292,7 @@ BROKEN = {
     "cut.parquet": (b"PAR1 no", "cannot be read"),
     "pickled.npz": (b"PK\x03\x04 no", "cannot be read"),
     "rows.xlsx": (b"PK\x03\x04", "is a .xlsx file; readable are .txt, .jsonl"),
-    "deep.json": (b"[" * 200_000, "nested too deeply"),
+    "deep.json": (b"[" * 200_000, "deep.json: not JSON (maximum recursion depth"),
     "none.jsonl": (b"", ""),
 }
 

@@ -234,3 +234,18 @@ def test_the_wrapped_embedder_says_what_it_does_with_long_texts(tmp_path: Path) 
     inner = Counting()
     inner.prompt_limit = "All of it."  # type: ignore[attr-defined]
     assert CachedEmbedder(inner, path=tmp_path / "c.sqlite").prompt_limit == "All of it."
+
+
+class Cutting(Counting):
+    """Takes long texts for once by a part of them, and says so."""
+
+    def embed_and_tell(self, texts: Sequence[str]) -> tuple[Embeddings, Sequence[bool]]:
+        return self.embed(texts), [len(text) < 5 for text in texts]
+
+
+def test_a_vector_that_is_not_lasting_is_not_kept(tmp_path: Path) -> None:
+    inner = Cutting()
+    cached = CachedEmbedder(inner, path=tmp_path / "c.sqlite")
+    for _ in range(2):
+        np.testing.assert_array_equal(cached.embed(["short", "ab"])[:, 0], [5, 2])
+    assert inner.asked == ["short", "ab", "short"]

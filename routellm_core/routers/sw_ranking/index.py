@@ -86,6 +86,7 @@ class BattleIndex:
         dtype: str,
         num_tiers: int,
         count_self_battles: bool,
+        earlier: Sequence[BattleBlock] = (),
     ) -> BattleIndex:
         """Rate the models, split them into tiers, and store the streamed embeddings in tier order.
 
@@ -95,6 +96,7 @@ class BattleIndex:
             dtype: how to store them: ``"float32"``, ``"int8"`` or ``"auto"`` (see :func:`storage_type_for`).
             num_tiers: how many tiers the models are split into.
             count_self_battles: see ``win_table``.
+            earlier: battles that are there already, between the table's models.
 
         Raises:
             ConfigError: no battles, ``num_tiers`` below 1, another number of embeddings than of battles, or embeddings
@@ -102,9 +104,9 @@ class BattleIndex:
         """
         if not len(table):
             raise ConfigError("there are no battles (after dropping those with a prompt shorter than 16 characters)")
-        tiers = _rated_tiers(table.models, [table], num_tiers, count_self_battles)
+        tiers = _rated_tiers(table.models, [*earlier, table], num_tiers, count_self_battles)
         block = _make_block(table, batches, dtype, _tier_numbers(table.models, tiers), num_tiers)
-        return cls(table.models, [block], tiers, num_tiers=num_tiers, count_self_battles=count_self_battles)
+        return cls(table.models, [*earlier, block], tiers, num_tiers=num_tiers, count_self_battles=count_self_battles)
 
     @property
     def rows(self) -> int:
@@ -172,16 +174,13 @@ class BattleIndex:
         Raises:
             ConfigError: as for :meth:`build`.
         """
-        models = tuple(dict.fromkeys([*self.models, *table.models]))
-        added = table.renumbered(models)
-        tiers = _rated_tiers(models, [*self.blocks, added], self.num_tiers, self.count_self_battles)
-        block = _make_block(added, batches, self.storage_type, _tier_numbers(models, tiers), self.num_tiers)
-        return BattleIndex(
-            models,
-            [*self.blocks, block],
-            tiers,
+        return BattleIndex.build(
+            table.renumbered(tuple(dict.fromkeys([*self.models, *table.models]))),
+            batches,
+            dtype=self.storage_type,
             num_tiers=self.num_tiers,
             count_self_battles=self.count_self_battles,
+            earlier=self.blocks,
         )
 
 
