@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from routellm_core.asking.judge_prompts import PROMPT_VERSION, comparison_messages
+from routellm_core.asking.judges import PROMPT_VERSION, comparison_messages
 from routellm_core.backends.base import ModelSettings
 from routellm_core.errors import ConfigError
 from routellm_core.pricing import estimate_tokens, price_of
@@ -45,10 +45,10 @@ class LabelModels:
         if self.strong.model == self.weak.model and self.strong.api_base == self.weak.api_base:
             raise ConfigError(f"strong and weak model are both {self.strong.model!r}; a comparison needs two")
 
-    def of(self, role: Role) -> ModelSettings:
-        """Return the model of ``role``."""
-        models: dict[Role, ModelSettings] = {"strong": self.strong, "weak": self.weak, "judge": self.judge}
-        return models[role]
+    @property
+    def by_role(self) -> dict[str, ModelSettings]:
+        """The three by what they do."""
+        return {"strong": self.strong, "weak": self.weak, "judge": self.judge}
 
 
 @dataclass(frozen=True)
@@ -201,9 +201,10 @@ def estimate_calls(
     ]
     estimates = []
     for role, number, sent, answered in calls:
-        price = price_of(models.of(role))
+        model = models.by_role[role]
+        price = price_of(model)
         dollars = None if price is None else price.dollars(sent, answered)
-        estimates.append(CallEstimate(role, models.of(role).model, number, sent, answered, dollars))
+        estimates.append(CallEstimate(role, model.model, number, sent, answered, dollars))
     return tuple(estimates)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from routellm_core._publish import check_writable_file, publish_file
 from routellm_core.calibration import (
     CalibrationRun,
     PromptSource,
@@ -20,7 +21,7 @@ from routellm_core.calibration import (
 )
 from routellm_core.calibration.published import PUBLISHED_THRESHOLDS, is_published, published_threshold
 from routellm_core.cli._calibration_report import headline, print_curve, print_result, rounding_note
-from routellm_core.cli._console import errors, output
+from routellm_core.cli._console import errors, note, output
 from routellm_core.config import RouteLLMConfig
 from routellm_core.decision import StrongShare
 from routellm_core.routers.registry import load_router
@@ -76,15 +77,15 @@ def generate_scores(settings: RouteLLMConfig, routers: Sequence[str], source: Pr
 
     The file is what ``--thresholds`` reads.
     """
+    check_writable_file(destination)
     columns = {}
     total = source.count()
     for name in routers:
         router = load_router(name, settings.router_options(name))
         with scoring_progress(name, total) as report:
             columns[name] = score_traffic(router, source, cache=ScoreCache(), on_progress=report).scores
-    with destination.open("w", encoding="utf-8") as file:
-        for row in zip(*columns.values(), strict=True):
-            file.write(json.dumps(dict(zip(columns, row, strict=True))) + "\n")
+    rows = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
+    publish_file(destination, "".join(json.dumps(row) + "\n" for row in rows))
     output.print(f"scores of {total:,} prompts in {destination}; read them with --thresholds", soft_wrap=True)
 
 
@@ -99,9 +100,9 @@ def scoring_progress(router: str, total: int | None) -> Iterator[Callable[[int],
 
 
 def _origin(data: str) -> None:
-    errors.print(f"[dim]on {data}; calibrate on your own prompts with --prompts[/]", soft_wrap=True)
+    errors.print(f"on {data}; calibrate on your own prompts with --prompts", soft_wrap=True)
 
 
 def _note(text: str | None) -> None:
     if text:
-        errors.print(f"[yellow]note:[/] {text}", soft_wrap=True)
+        note(text)

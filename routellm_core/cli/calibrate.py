@@ -58,6 +58,7 @@ def calibrate(
     config: Config = None,
 ) -> None:
     """Find the threshold for a share of strong calls, a budget or a quality; offline for the routers that ship."""
+    from routellm_core._publish import check_writable_file
     from routellm_core.calibration import PromptSource, Target, TokenPrices
     from routellm_core.calibration import calibrate as run_calibration
     from routellm_core.cli._calibration_run import print_run, print_without_prompts, scoring_progress
@@ -91,6 +92,8 @@ def calibrate(
         weak_price=weak_price,
         output_tokens=output_tokens,
     )
+    if save is not None:
+        check_writable_file(save)
     total = source.count()
     for name in names:
         router = load_router(name, settings.router_options(name))

@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from routellm_core._publish import publish_file
 from routellm_core.embeddings.base import Embedder, Embeddings
 from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks.base import BenchmarkSource
@@ -116,9 +117,7 @@ def evaluation_prompts(benchmark: str, *, data_dir: Path) -> list[str]:
 
 def write_matches(matches: Sequence[Match], path: Path) -> None:
     """Write matches as JSON lines; RouteLLM's own benchmarks read the file as their decontamination list."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps(asdict(match), ensure_ascii=False) for match in matches)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="surrogatepass")
+    publish_file(path, "".join(json.dumps(asdict(match), ensure_ascii=False) + "\n" for match in matches))
 
 
 _Hit: TypeAlias = tuple[int, int, MatchKind, float]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from routellm_core.asking.answers import Question
+from routellm_core.asking.grading import LETTERS, final_number
+from routellm_core.asking.judges import REFERENCED_CATEGORIES
 from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks import load_benchmark
 from routellm_core.evals.benchmarks.base import BenchmarkSource
@@ -18,46 +17,14 @@ from routellm_core.evals.benchmarks.files import repository_file
 from routellm_core.evals.benchmarks.mmlu import SUBJECTS
 from routellm_core.evals.benchmarks.mt_bench import read_questions
 from routellm_core.evals.benchmarks.registry import canonical_name
-from routellm_core.evals.grading import final_number
-from routellm_core.evals.judge import REFERENCED_CATEGORIES
 from routellm_core.rows.files import read_table
 
-__all__ = ["Question", "load_answer_key", "load_questions", "protocol_of"]
-
-LETTERS = "ABCD"
-GSM8K_SHOTS = 8
+__all__ = ["load_answer_key", "load_questions"]
 
 _MMLU_INSTRUCTION = "Answer this multiple-choice question about {subject} with the letter of the right option only."
 _GSM8K_INSTRUCTION = "Solve the problem step by step. End with a line '#### ' followed by the final number alone."
 # FastChat's temperatures; the categories that are left out are asked at 0.
 _MT_BENCH_TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One question to a model.
-
-    Attributes:
-        id: the benchmark's prompt id.
-        turns: what the user says, turn by turn.
-        right: the right letter or number; empty where a judge decides.
-        references: reference answers for the judge, one per turn, or none.
-        temperature: the sampling temperature.
-        examples: (question, answer) pairs that are shown first, as earlier turns of the conversation.
-    """
-
-    id: str
-    turns: tuple[str, ...]
-    right: str = ""
-    references: tuple[str, ...] = ()
-    temperature: float = 0.0
-    examples: tuple[tuple[str, str], ...] = ()
-
-
-def protocol_of(question: Question, parameters: Mapping[str, Any]) -> str:
-    """Return a digest of everything that an answer depends on besides the model."""
-    content = json.dumps([asdict(question), dict(parameters)], sort_keys=True, default=str)
-    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def load_questions(benchmark: str, *, data_dir: Path, answer_key: Path | None = None, shots: int = 0) -> list[Question]:

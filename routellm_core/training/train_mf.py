@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from routellm_core._publish import check_writable_folder, publish
 from routellm_core.embeddings import Embedder
-from routellm_core.errors import ConfigError
 from routellm_core.metrics.scores import sigmoid
 from routellm_core.rows.labelled import PairRows, TrainingRows, pair_rows
 from routellm_core.training.base import Provenance, TrainedRouter, measured, recorded_facts
@@ -79,6 +79,7 @@ def train_matrix_factorization(
             embedder that the checkpoint was not trained with, or a router that would be constant or worse than chance.
         MissingExtraError: the extra ``[train]`` is not installed.
     """
+    check_writable_folder(output)
     pair = (strong_model, weak_model)
     base = MfStart.load(start, embedder, pair)
     task = _Task.of(rows, pair, models, base, seed)
@@ -106,8 +107,6 @@ def train_matrix_factorization(
         "held_out": measured(default),
     }
     folder = Path(output)
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file; give a folder for the checkpoint")
     if task.is_pair:
         _write_pair(folder, task, utilities, scale, facts)
     else:
@@ -236,14 +235,15 @@ def _write_pair(folder: Path, task: _Task, utilities: Utilities, scale: GainScal
         reference_traffic=f"the {facts['prompts']} training prompts; calibrate on your own traffic where it differs",
         training=facts,
     )
-    write_checkpoint(folder, vector, checkpoint)
     opening = (
         f"A router between {task.pair[0]} (strong) and {task.pair[1]} (weak) on the embedder "
         f"`{task.base.embedder.name}`. The score is the estimated probability that the strong model strictly beats the "
         "weak one."
     )
     card = rows_card_text(folder.name, opening, facts, reference_traffic=checkpoint.reference_traffic)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    with publish(folder) as staged:
+        write_checkpoint(staged, vector, checkpoint)
+        (staged / "README.md").write_text(card, encoding="utf-8")
 
 
 def _write_models(folder: Path, task: _Task, written: ModelVectors, facts: Mapping[str, Any]) -> None:
@@ -260,6 +260,7 @@ def _write_models(folder: Path, task: _Task, written: ModelVectors, facts: Mappi
         tie_margin=written.scale.tie_margin,
     )
     vectors = (written.vectors, written.projection)
-    write_model_vectors(folder, written.models, *vectors, checkpoint, reference=written.reference)
     card = models_card_text(folder.name, task.pair, checkpoint.embedder, facts, written.traffic)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    with publish(folder) as staged:
+        write_model_vectors(staged, written.models, *vectors, checkpoint, reference=written.reference)
+        (staged / "README.md").write_text(card, encoding="utf-8")

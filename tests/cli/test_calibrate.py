@@ -44,10 +44,9 @@ def here(in_process: Run) -> Run:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+def hub(tmp_path: Path) -> Callable[[str], Path]:
     """Makes a folder that the ``datasets`` library takes for the data set of that id."""
-    datasets = pytest.importorskip("datasets", reason="needs the extra [hub]")
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    pytest.importorskip("datasets", reason="needs the extra [hub]")
 
     def folder(name: str) -> Path:
         (tmp_path / name).mkdir(parents=True)
@@ -192,6 +191,11 @@ def test_every_kind_of_file_gives_the_same(here: Run, labelled: Path, suffix: st
         (["--strong-model-pct", "50"], "share of strong calls 50"),
         (["--strong-model-pct", "0.5", "--save", "c.json"], "--save keeps the calibration"),
         (["--strong-model-pct", "0.5", "--prompts", "nowhere.txt"], "nowhere.txt cannot be read"),
+        (["--strong-model-pct", "0.5", "--prompts", "p.txt", "--save", "p.txt/c.json"], "can be written"),
+        (
+            ["--strong-model-pct", "0.5", "--prompts", "p.txt", "--strong-price", "1,2", "--weak-model", "y"],
+            "'y'; give",
+        ),
         (["--strong-model-pct", "0.5", "--prompts", "empty.txt"], "holds no prompt"),
         (["--min-quality", "0.9", "--prompts", "p.txt"], "columns 'strong' and 'weak'"),
         (["--min-quality", "0.9", "--prompts", "partly.jsonl"], "1 of 2 rows have no quality"),

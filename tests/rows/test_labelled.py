@@ -239,12 +239,11 @@ def test_mixed_units_are_refused(tmp_path):
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A data set that the ``datasets`` library finds under its id: it takes a folder of that name for it."""
-    datasets = pytest.importorskip("datasets", reason="needs the extra [hub]")
+    pytest.importorskip("datasets", reason="needs the extra [hub]")
     data = tmp_path / "me" / "votes" / "data"
     data.mkdir(parents=True)
     write(data, [battle("a"), battle("b")], "train-00000.jsonl")
     write(data, [battle("c")], "test-00000.jsonl")
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.chdir(tmp_path)
     return data
 

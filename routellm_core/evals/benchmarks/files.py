@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from routellm_core.asking.grading import graded_quality
 from routellm_core.errors import ConfigError
-from routellm_core.evals.answers import graded_quality
 from routellm_core.evals.benchmarks.base import BenchmarkSource
 from routellm_core.pricing import estimate_tokens
 from routellm_core.rows.files import read_table

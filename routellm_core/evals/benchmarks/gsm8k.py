@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from routellm_core.asking.grading import final_number, is_same_number
 from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks.base import PUBLISHED_PAIR, Benchmark, BenchmarkSource, PairUsage
 from routellm_core.evals.benchmarks.files import (
@@ -14,7 +15,6 @@ from routellm_core.evals.benchmarks.files import (
     estimated_tokens,
     repository_file,
 )
-from routellm_core.evals.grading import final_number, is_same_number
 from routellm_core.rows.files import read_table
 from routellm_core.types import FloatArray
 

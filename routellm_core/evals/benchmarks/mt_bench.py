@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from routellm_core.asking.grading import graded_quality
 from routellm_core.errors import ConfigError
-from routellm_core.evals.answers import graded_quality
 from routellm_core.evals.benchmarks.base import PUBLISHED_PAIR, Benchmark, BenchmarkSource, PairUsage
 from routellm_core.evals.benchmarks.files import contaminated_prompts, repository_file
 from routellm_core.pricing import CHARACTERS_PER_TOKEN

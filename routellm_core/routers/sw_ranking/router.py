@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from routellm_core._files import ASSETS, resolve_checkpoint
+from routellm_core._publish import publish
 from routellm_core.embeddings import load_embedder
 from routellm_core.embeddings.base import Embedder, Embeddings, prompt_limit_of
 from routellm_core.errors import CheckpointError, ConfigError, ScoringError, did_you_mean
@@ -267,7 +268,8 @@ class SimilarityWeightedRouter(Router):
             facts["reference_quantiles"] = kept.tolist()
         index = self._state.index
         kind = index.storage_type if dtype is None else storage_type_for(dtype, index.float32_bytes)
-        write_index(index.converted(kind), Path(path), facts=facts)
+        with publish(path) as staged:
+            write_index(index.converted(kind), staged, facts=facts)
 
     @property
     def fingerprint(self) -> str:
