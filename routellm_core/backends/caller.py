@@ -9,15 +9,7 @@ from typing import Any
 from routellm_core.backends.base import AsyncBackend, ChatBackend, ModelSettings
 from routellm_core.backends.cooldown import CoolDowns
 from routellm_core.backends.openings import aopened, opened
-from routellm_core.backends.resilience import (
-    Course,
-    Reading,
-    ResiliencePolicy,
-    Rung,
-    arun,
-    fallen_back,
-    run,
-)
+from routellm_core.backends.resilience import Course, Reading, ResiliencePolicy, Rung, arun, fallen_back, run
 from routellm_core.providers.errors import timed_out
 from routellm_core.providers.events import Emptiness
 from routellm_core.providers.parameters import fitted
@@ -80,7 +72,8 @@ class AsyncResilientCaller:
             BackendError: not to be repaired by asking the other model, or both models failed.
         """
         course: Course[Any] = Course(self._rungs(decision.tier, attempts), self._policy, self._cool_downs)
-        answer, rung = await arun(course, lambda rung: self._aattempt(rung, _of(rung, parameters, request_for)))
+        request_for = request_for or (lambda _tier: parameters)
+        answer, rung = await arun(course, lambda rung: self._aattempt(rung, request_for(rung.key)))
         return answer, self._ended(decision, course, rung)
 
     async def _aattempt(self, rung: Rung, parameters: Mapping[str, Any]) -> tuple[Any, Emptiness | None]:
@@ -145,7 +138,8 @@ class ResilientCaller(AsyncResilientCaller):
     ) -> tuple[Any, RoutingDecision]:
         """Do as :meth:`acall` does, and block."""
         course: Course[Any] = Course(self._rungs(decision.tier, attempts), self._policy, self._cool_downs)
-        answer, rung = run(course, lambda rung: self._attempt(rung, _of(rung, parameters, request_for)))
+        request_for = request_for or (lambda _tier: parameters)
+        answer, rung = run(course, lambda rung: self._attempt(rung, request_for(rung.key)))
         return answer, self._ended(decision, course, rung)
 
     def _attempt(self, rung: Rung, parameters: Mapping[str, Any]) -> tuple[Any, Emptiness | None]:
@@ -154,9 +148,3 @@ class ResilientCaller(AsyncResilientCaller):
         if parameters.get("stream"):
             return opened(answer, self._reading, name=model.model, seconds=model.opening_seconds)
         return answer, self._reading.emptiness(answer) if self._has_other else None
-
-
-def _of(
-    rung: Rung, parameters: Mapping[str, Any], request_for: Callable[[Tier], Mapping[str, Any]] | None
-) -> Mapping[str, Any]:
-    return parameters if request_for is None else request_for(rung.key)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -32,20 +31,22 @@ def opened(pieces: Iterator[T], reading: Reading, *, name: str, seconds: float) 
         BackendError: it broke off, held nothing at all or took too long.
     """
     held: list[T] = []
+    stream: Any = _resumed(held, pieces)
+    next(stream)
     ends = time.monotonic() + seconds
     try:
         for piece in pieces:
             held.append(piece)
             if reading.is_content(piece):
-                return _Resumed(held, pieces), None
+                return stream, None
             if time.monotonic() > ends:
                 raise timed_out(name, seconds, "did not begin to answer")
     except BaseException:
-        _close(pieces)
+        stream.close()
         raise
     if not held:
         raise empty_stream(name)
-    return _Resumed(held, iter(())), reading.emptiness(held)
+    return stream, reading.emptiness(held)
 
 
 async def aopened(
@@ -53,57 +54,38 @@ async def aopened(
 ) -> tuple[AsyncIterator[T], Emptiness | None]:
     """Do as :func:`opened` does, without blocking the event loop; the caller limits the time."""
     held: list[T] = []
+    stream: Any = _aresumed(held, pieces)
+    await anext(stream)
     try:
         async for piece in pieces:
             held.append(piece)
             if reading.is_content(piece):
-                return _AsyncResumed(held, pieces), None
+                return stream, None
     except BaseException:
-        await _aclose(pieces)
+        await stream.aclose()
         raise
     if not held:
         raise empty_stream(name)
-    return _AsyncResumed(held, None), reading.emptiness(held)
+    return stream, reading.emptiness(held)
 
 
-class _Resumed(Iterator[T]):
-    """A stream whose first pieces were read; unlike a generator, it can be closed before it is begun."""
-
-    def __init__(self, held: Sequence[T], rest: Iterator[T]) -> None:
-        self._held, self._rest = deque(held), rest
-
-    def __next__(self) -> T:
-        return self._held.popleft() if self._held else next(self._rest)
-
-    def close(self) -> None:
-        self._held.clear()
-        rest, self._rest = self._rest, iter(())
-        _close(rest)
+def _resumed(held: Sequence[T], rest: Iterator[T]) -> Iterator[T]:
+    try:
+        yield held  # type: ignore[misc]  # taken by the caller: a generator that was not begun cannot be closed
+        yield from held
+        yield from rest
+    finally:
+        if hasattr(rest, "close"):
+            rest.close()
 
 
-class _AsyncResumed(AsyncIterator[T]):
-    def __init__(self, held: Sequence[T], rest: AsyncIterator[T] | None) -> None:
-        self._held, self._rest = deque(held), rest
-
-    async def __anext__(self) -> T:
-        if self._held:
-            return self._held.popleft()
-        if self._rest is None:
-            raise StopAsyncIteration
-        return await self._rest.__anext__()
-
-    async def aclose(self) -> None:
-        self._held.clear()
-        rest, self._rest = self._rest, None
-        if rest is not None:
-            await _aclose(rest)
-
-
-def _close(pieces: Any) -> None:
-    if hasattr(pieces, "close"):
-        pieces.close()
-
-
-async def _aclose(pieces: Any) -> None:
-    if hasattr(pieces, "aclose"):
-        await pieces.aclose()
+async def _aresumed(held: Sequence[T], rest: AsyncIterator[T]) -> AsyncIterator[T]:
+    try:
+        yield held  # type: ignore[misc]
+        for piece in held:
+            yield piece
+        async for piece in rest:
+            yield piece
+    finally:
+        if hasattr(rest, "aclose"):
+            await rest.aclose()

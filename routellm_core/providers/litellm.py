@@ -6,14 +6,18 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 from routellm_core.errors import BrokenPackageError
+from routellm_core.providers.endpoints import secrets_of
+from routellm_core.providers.errors import backend_error
+from routellm_core.providers.redaction import safe_cause
 from routellm_core.providers.settings import ModelSettings
 
-__all__ = ["import_litellm", "is_wanted_by_the_program", "litellm_arguments"]
+__all__ = ["import_litellm", "is_wanted_by_the_program", "litellm_arguments", "translated_errors"]
 
 _import_lock = threading.Lock()
 _BASE64_WARNING = r"Pydantic serializer warnings:\s+PydanticSerializationUnexpectedValue\(Expected `list\[float\]`"
@@ -68,6 +72,16 @@ def is_wanted_by_the_program() -> bool:
     litellm = sys.modules.get("litellm")
     names = (*_WATCHERS, *_WATCHERS_OF_LITELLM, *_SETTINGS_OF_LITELLM)
     return litellm is not None and any(getattr(litellm, name, None) for name in names)
+
+
+@contextmanager
+def translated_errors(model: ModelSettings) -> Iterator[None]:
+    """Raise whatever a call of ``model`` raises as a :class:`~routellm_core.errors.BackendError`."""
+    try:
+        yield
+    except Exception as error:
+        secrets = secrets_of(model)
+        raise backend_error(error, model=model.model, secrets=secrets) from safe_cause(error, secrets)
 
 
 def litellm_arguments(model: ModelSettings, parameters: Mapping[str, Any]) -> dict[str, Any]:
