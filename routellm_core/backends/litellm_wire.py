@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 from pydantic_core import to_json
@@ -19,28 +21,14 @@ from routellm_core.providers.redaction import safe_cause
 
 __all__ = ["send_through_litellm"]
 
-# What a client may say about a call. Anything else would be an argument of litellm's own: api_base, say, would send
-# the provider's key to a server of the client's choice.
-_PARAMETERS = {
-    "chat/completions": """
-        audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens messages
-        metadata modalities model moderation n parallel_tool_calls prediction presence_penalty prompt_cache_key
-        prompt_cache_options prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier
-        stop store stream stream_options temperature thinking tool_choice tools top_k top_logprobs top_p user verbosity
-        web_search_options
-    """,
-    "completions": """
-        best_of echo frequency_penalty logit_bias logprobs max_tokens model n presence_penalty prompt seed stop stream
-        stream_options suffix temperature top_p user
-    """,
-    "responses": """
-        background include input instructions max_output_tokens max_tool_calls metadata model parallel_tool_calls
-        previous_response_id prompt prompt_cache_key reasoning safety_identifier service_tier store stream
-        stream_options temperature text tool_choice tools top_logprobs top_p truncation user
-    """,
-    "embeddings": "dimensions encoding_format input model user",
+# What a client may say about a call, by operation: what OpenAI's SDK declares. Anything else would be an argument of
+# litellm's own: api_base, say, would send the provider's key to a server of the client's choice.
+_DECLARED = {
+    "chat/completions": ("chat.completion_create_params:CompletionCreateParamsBase", "stream thinking top_k"),
+    "completions": ("completion_create_params:CompletionCreateParamsBase", "stream"),
+    "responses": ("responses.response_create_params:ResponseCreateParamsBase", "stream"),
+    "embeddings": ("embedding_create_params:EmbeddingCreateParams", ""),
 }
-_ALLOWED = {operation: frozenset(names.split()) for operation, names in _PARAMETERS.items()}
 _REFUSED_BY_THE_SDK = re.compile(r"unexpected keyword argument '(\w+)'")
 _NEEDED = {"completions": "prompt", "responses": "input"}  # optional for OpenAI, positional for litellm
 _FUNCTIONS = {"completions": "atext_completion", "responses": "aresponses", "embeddings": "aembedding"}
@@ -62,8 +50,9 @@ async def send_through_litellm(
     Raises:
         BackendError: the call failed, also from the iterator; or the parameters hold one that OpenAI does not have.
     """
+    litellm = await asyncio.to_thread(import_litellm)  # the first import takes seconds
     for name in parameters:
-        if name not in _ALLOWED[operation]:
+        if name not in _allowed(operation):
             raise _bad_request(
                 f"unknown parameter {name!r}: model {model.model!r} is reached through litellm, which takes OpenAI's "
                 "parameters of this operation only. Set it in the model's `extra` where every call should have it",
@@ -74,7 +63,6 @@ async def send_through_litellm(
     needed = _NEEDED.get(operation)
     if needed is not None and parameters.get(needed) in (None, []):
         raise _bad_request(f"you must provide {needed!r}", model.model, needed, "missing_required_parameter")
-    litellm = await asyncio.to_thread(import_litellm)  # the first import takes seconds
     try:
         if operation == "chat/completions":
             answer = await LiteLLMBackend().acomplete(model, parameters)
@@ -85,6 +73,14 @@ async def send_through_litellm(
     if not parameters.get("stream"):
         return to_json(_record(answer, operation))
     return _events(answer, model, operation)
+
+
+@cache
+def _allowed(operation: str) -> frozenset[str]:
+    where, further = _DECLARED[operation]
+    module, _, name = where.partition(":")
+    declared = getattr(import_module(f"openai.types.{module}"), name)
+    return frozenset({*declared.__annotations__, *further.split()})
 
 
 async def _events(chunks: AsyncIterator[Any], model: ModelSettings, operation: str) -> AsyncIterator[bytes]:
@@ -131,29 +127,14 @@ def _record(value: Any, operation: str) -> dict[str, Any]:
     litellm's objects hold a null for every field that the provider did not send, where OpenAI's own hold none; and its
     streams give the usage beside an empty choice.
     """
-    record: dict[str, Any] = value.model_dump(mode="json", warnings=False)
-    if operation == "responses":
-        return record
+    is_response = operation == "responses"
+    record: dict[str, Any] = value.model_dump(mode="json", warnings=False, exclude_none=not is_response)
     choices = record.get("choices")
-    if isinstance(choices, list):
+    if isinstance(choices, list) and not is_response:
+        always = {"finish_reason": None, "logprobs": None, **({"text": ""} if operation == "completions" else {})}
         is_usage = record.get("usage") and not any(_says_something(choice) for choice in choices)
-        record["choices"] = [] if is_usage else [_choice(choice, operation) for choice in choices]
-    if isinstance(record.get("usage"), dict):
-        usage = _without_nulls(record["usage"])
-        record["usage"] = {
-            name: _without_nulls(value) if isinstance(value, dict) else value for name, value in usage.items()
-        }
-    return _without_nulls(record)
-
-
-def _choice(choice: dict[str, Any], operation: str) -> dict[str, Any]:
-    always = {"finish_reason": None, "logprobs": None, **({"text": ""} if operation == "completions" else {})}
-    inner = {part: _without_nulls(choice[part]) for part in ("message", "delta") if isinstance(choice.get(part), dict)}
-    return {**always, **_without_nulls(choice), **inner}
-
-
-def _without_nulls(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if value is not None}
+        record["choices"] = [] if is_usage else [{**always, **choice} for choice in choices]
+    return record
 
 
 def _says_something(choice: Mapping[str, Any]) -> bool:
