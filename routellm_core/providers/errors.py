@@ -24,6 +24,7 @@ __all__ = [
     "connection_error",
     "empty_stream",
     "is_retryable",
+    "is_timeout",
     "not_understood",
     "refusal",
     "retry_after",
@@ -110,7 +111,8 @@ def _is_connection_error(error: BaseException) -> bool:
     return any(base.__name__ in _CONNECTION_ERRORS for base in type(error).__mro__)
 
 
-def _is_timeout(error: BaseException) -> bool:
+def is_timeout(error: BaseException) -> bool:
+    """Return whether an exception of any SDK says that the time was up."""
     return isinstance(error, TimeoutError) or any("Timeout" in base.__name__ for base in type(error).__mro__)
 
 
@@ -160,7 +162,7 @@ def backend_error(error: BaseException, *, model: str, secrets: Iterable[str] = 
     sent = body if isinstance(body, Mapping) else {name: getattr(error, name, None) for name in names}
     provider = getattr(error, "llm_provider", None) or None
     translated = _built(model, status, text, secrets, sent=sent, wait=retry_after(headers), provider=provider)
-    translated.is_timeout = not headers and _is_timeout(error)
+    translated.is_timeout = not headers and is_timeout(error)
     translated.fits_elsewhere |= type(error).__name__ == "ContextWindowExceededError"
     return translated
 
@@ -271,7 +273,7 @@ def _status(error: BaseException, text: str, headers: Mapping[str, str]) -> int:
     claimed = status_of(error) or 0
     if headers and claimed:
         return claimed
-    if _is_timeout(error):
+    if is_timeout(error):
         return 504
     if "missing credentials" in text.lower() or "api_key client option must be set" in text.lower():
         return 401

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from routellm_core.errors import BackendError
 from routellm_core.providers.errors import broken_stream, not_understood, refusal
 
-__all__ = ["Emptiness", "EventReader", "Events", "Progress", "emptiness", "says_something", "whole_answer"]
+__all__ = ["Emptiness", "EventReader", "Events", "emptiness", "says_something", "whole_answer"]
 
 logger = logging.getLogger(__name__)
 
@@ -66,11 +66,16 @@ class EventReader:
         secrets: keys that the model was sent.
 
     Attributes:
-        progress: how far the answer has come.
+        events: how many there were.
+        has_content: whether something was said: text, reasoning, a tool call; not yet by a role alone.
+        is_complete: whether the answer came to its end.
     """
 
     def __init__(self, operation: str, label: str, secrets: Sequence[str] = ()) -> None:
-        self.progress = Progress(operation)
+        self.events = 0
+        self.has_content = False
+        self.is_complete = False
+        self._is_response = operation == "responses"
         self._label = label
         self._secrets = secrets
         self._pending = b""
@@ -111,7 +116,7 @@ class EventReader:
         Its ``error`` tells of an answer that broke off.
         """
         left = self.feed(b"\n\n") if self._pending.strip() else Events(b"", ())
-        if left.error is None and not self.progress.is_complete and self.progress.events:
+        if left.error is None and not self.is_complete and self.events:
             return left._replace(error=broken_stream(self._label))
         return left
 
@@ -119,9 +124,9 @@ class EventReader:
         payload = _payload(raw)
         if not payload:
             return None  # a comment, which keeps the connection alive
-        self.progress.events += 1
+        self.events += 1
         if payload == b"[DONE]":
-            self.progress.is_complete = True
+            self.is_complete = True
             return None
         try:
             data = from_json(payload)
@@ -135,36 +140,14 @@ class EventReader:
             return None
         kind = data.get("type")
         # A response that failed after it said something is an answer, which the client reads for itself.
-        has_failed = kind == "response.failed" and not self.progress.has_content
+        has_failed = kind == "response.failed" and not self.has_content
         if has_failed or kind == "error" or data.get("error"):
             raise refusal(200, {}, payload, self._label, self._secrets)
-        self.progress.note(data)
+        self._note(data)
         self._last = payload
         return data
 
-
-_BROKEN: dict[str, Any] = {}
-
-
-class Progress:
-    """How far a streamed answer has come.
-
-    Attributes:
-        events: how many events there were.
-        has_content: whether something was said: text, reasoning, a tool call; not yet by a role alone.
-        is_complete: whether the answer came to its end.
-    """
-
-    __slots__ = ("_is_response", "events", "has_content", "is_complete")
-
-    def __init__(self, operation: str) -> None:
-        self._is_response = operation == "responses"
-        self.events = 0
-        self.has_content = False
-        self.is_complete = False
-
-    def note(self, data: Mapping[str, Any]) -> None:
-        """Take in what an event says."""
+    def _note(self, data: Mapping[str, Any]) -> None:
         if self._is_response:
             kind = data.get("type")
             self.has_content = self.has_content or (kind not in _PREAMBLE and kind not in _ENDS)
@@ -175,6 +158,9 @@ class Progress:
                 self.has_content = says_something(choice)
             if choice.get("finish_reason"):
                 self.is_complete = True
+
+
+_BROKEN: dict[str, Any] = {}
 
 
 def whole_answer(content: bytes, operation: str, label: str) -> dict[str, Any]:
