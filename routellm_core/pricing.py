@@ -21,14 +21,29 @@ CHARACTERS_PER_TOKEN = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Dollars per token."""
+    """Dollars per token.
+
+    Attributes:
+        input_cost_per_token: of what a model reads.
+        output_cost_per_token: of what it makes.
+        cached_input_cost_per_token: of what it read from its cache; None where that costs as much as the rest.
+        cache_write_cost_per_token: of what it wrote to its cache, likewise.
+    """
 
     input_cost_per_token: float
     output_cost_per_token: float
+    cached_input_cost_per_token: float | None = None
+    cache_write_cost_per_token: float | None = None
 
-    def dollars(self, input_tokens: float, output_tokens: float) -> float:
-        """Return what so many tokens cost."""
-        return input_tokens * self.input_cost_per_token + output_tokens * self.output_cost_per_token
+    def dollars(
+        self, input_tokens: float, output_tokens: float, *, cached_tokens: float = 0, written_tokens: float = 0
+    ) -> float:
+        """Return what so many tokens cost; of the input tokens, some may be from a cache or new in it."""
+        plain = self.input_cost_per_token
+        cached = plain if self.cached_input_cost_per_token is None else self.cached_input_cost_per_token
+        written = plain if self.cache_write_cost_per_token is None else self.cache_write_cost_per_token
+        given = (input_tokens - cached_tokens - written_tokens) * plain
+        return given + cached_tokens * cached + written_tokens * written + output_tokens * self.output_cost_per_token
 
 
 @cache
@@ -61,7 +76,9 @@ def price_of(model: ModelSettings | str) -> Price | None:
     for name in (model, model.partition("/")[2]):
         entry = prices.get(name, {})
         if "input_cost_per_token" in entry and "output_cost_per_token" in entry:
-            return Price(float(entry["input_cost_per_token"]), float(entry["output_cost_per_token"]))
+            caches = (entry.get(f"cache_{kind}_input_token_cost") for kind in ("read", "creation"))
+            plain = (float(entry["input_cost_per_token"]), float(entry["output_cost_per_token"]))
+            return Price(*plain, *(None if cost is None else float(cost) for cost in caches))
     return None
 
 

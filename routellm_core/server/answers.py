@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,14 +14,14 @@ from starlette.types import Receive, Scope, Send
 
 from routellm_core.backends.wire import Operation, WireAnswer
 from routellm_core.errors import BackendError
-from routellm_core.pricing import price_of
-from routellm_core.server.error_responses import RequestError, error_event, error_response
+from routellm_core.pricing import CHARACTERS_PER_TOKEN, price_of
+from routellm_core.server.accounts import Account
+from routellm_core.server.error_responses import SHUTTING_DOWN, RequestError, error_event, error_response, is_shutdown
 from routellm_core.server.metrics import Metrics
-from routellm_core.server.request_bodies import OperationRequest
+from routellm_core.server.records import RequestRecord
+from routellm_core.server.request_bodies import EmbeddingRequest, OperationRequest
 from routellm_core.server.service import RoutingService, decision_headers
-from routellm_core.server.settings import ClientKey
-from routellm_core.server.usage import StreamedUsage, token_counts, with_usage
-from routellm_core.types import RoutingDecision
+from routellm_core.server.usage import StreamedUsage, estimated_input, token_counts, with_usage
 
 __all__ = ["answer_embedding", "answer_request"]
 
@@ -32,42 +31,35 @@ _EMBEDDINGS = "embeddings"
 _SESSION_HEADERS = ("x-session-id", "x-session-affinity")
 
 
-async def answer_request(
-    request: Request,
-    operation: Operation,
-    body: Mapping[str, Any],
-    parsed: OperationRequest,
-    *,
-    service: RoutingService,
-    metrics: Metrics,
-    key: ClientKey | None,
-) -> Response:
+async def answer_request(request: Request, operation: Operation, parsed: OperationRequest) -> Response:
     """Decide, call the model and pass its answer on.
 
     Args:
         request: the client's request, which is watched: when the client leaves, the model's call is cancelled.
         operation: which of OpenAI's operations this is.
-        body: its body as it came.
-        parsed: the same, as far as the server reads it.
-        service: decides and calls.
-        metrics: counts.
-        key: the client's.
+        parsed: its body.
 
     Raises:
-        RouteLLMError: the request cannot be routed, or its client left.
+        RouteLLMError: the request cannot be routed, its key's budget is spent, or its client left.
     """
-    session = _session(request, parsed)
+    service: RoutingService = request.app.state.service
+    metrics: Metrics = request.app.state.metrics
+    record: RequestRecord = request.scope["routellm"]
     async with _cancelled_when_client_leaves(request.receive):
-        decision = await service.decide(parsed.conversation(), model=parsed.model, session=session)
+        conversation = parsed.conversation()
+        if service.settings.log_prompts:
+            record.prompt = conversation
+        decision = await service.decide(conversation, model=parsed.model, session=_session(request, parsed))
         metrics.decided(decision)
-        account = _Account(service, metrics, decision, key)
-        return await _answered(operation, body, parsed, account)
+        account = Account(service.access, metrics, service.prices, record, decision, parsed.sent)
+        await account.reserve()
+        return await _answered(service, operation, parsed, account)
 
 
 async def _answered(
-    operation: Operation, body: Mapping[str, Any], parsed: OperationRequest, account: _Account
+    service: RoutingService, operation: Operation, parsed: OperationRequest, account: Account
 ) -> Response:
-    service, metrics = account.service, account.metrics
+    body: Mapping[str, Any] = parsed.sent
     is_counted = bool(parsed.stream) and service.settings.count_streamed_tokens and operation != "responses"
     wants_usage = bool((parsed.stream_options or {}).get("include_usage"))
     if is_counted and not wants_usage:
@@ -75,36 +67,50 @@ async def _answered(
     try:
         answer, account.decision = await service.callers[operation].acall(account.decision, body)
     except BackendError as error:
-        metrics.failed(error.model, error.status_code)
+        await account.cancel()
+        account.metrics.failed(error.model, error.status_code)
         return error_response(error, decision_headers(account.decision))
+    except asyncio.CancelledError:
+        await account.close({}, made=0)  # the model has read the request by now, and its provider charges for that
+        raise
     headers = decision_headers(account.decision)
     if isinstance(answer, WireAnswer):
-        account.close(token_counts(answer.usage))
+        await account.close(token_counts(answer.usage), made=int(len(answer.content) / CHARACTERS_PER_TOKEN))
         return Response(answer.content, media_type="application/json", headers=headers)
     account.first_event()
     return _RelayedStream(answer, StreamedUsage(is_hidden=is_counted and not wants_usage), account, headers)
 
 
-async def answer_embedding(
-    request: Request, body: Mapping[str, Any], *, service: RoutingService, metrics: Metrics, key: ClientKey | None
-) -> Response:
+async def answer_embedding(request: Request, parsed: EmbeddingRequest) -> Response:
     """Pass an embedding request on; nothing is routed. See :func:`answer_request`.
 
     Raises:
-        RequestError: no model answers it, or its client left.
+        RequestError: no model answers it, its key's budget is spent, or its client left.
     """
-    model = service.embedding_model(str(body["model"]))
+    service: RoutingService = request.app.state.service
+    metrics: Metrics = request.app.state.metrics
+    record: RequestRecord = request.scope["routellm"]
+    model = service.embedding_model(parsed.model)
     # A name that a client chose is no label: there may be any number of them.
     label = model.model if service.settings.embedding_model is not None else _EMBEDDINGS
+    price = price_of(model)
+
+    def estimate() -> float:
+        return price.dollars(estimated_input(parsed.sent), 0) if price else 0.0
+
+    reservation = await service.access.reserve(record.key, estimate)
+    dollars = 0.0
     try:
         async with _cancelled_when_client_leaves(request.receive):
-            answer = await service.embed(model, body)
+            answer = await service.embed(model, parsed.sent)
+        counts = token_counts(answer.usage) or {"input": estimated_input(parsed.sent), "output": 0}
+        dollars = metrics.spent(label, counts, price, record.key.name if record.key else None)
+        record.tokens, record.dollars = counts, dollars
     except BackendError as error:
         metrics.failed(label, error.status_code)
         return error_response(error)
-    name = key.name if key else None
-    dollars = metrics.spent(label, token_counts(answer.usage), price_of(model), name)
-    service.access.charge(key, dollars)
+    finally:
+        await service.access.settle(reservation, dollars)
     return Response(answer.content, media_type="application/json")
 
 
@@ -115,35 +121,13 @@ def _session(request: Request, parsed: OperationRequest) -> str | None:
     return parsed.prompt_cache_key or parsed.user or None
 
 
-class _Account:
-    """What one call is counted under, once its answer is known."""
-
-    def __init__(
-        self, service: RoutingService, metrics: Metrics, decision: RoutingDecision, key: ClientKey | None
-    ) -> None:
-        self.decision = decision
-        self.metrics = metrics
-        self.service = service
-        self._key = key
-        self._started = time.perf_counter()
-
-    def first_event(self) -> None:
-        self.metrics.started(self.decision, time.perf_counter() - self._started)
-
-    def close(self, usage: Mapping[str, int]) -> None:
-        seconds = time.perf_counter() - self._started
-        name = self._key.name if self._key else None
-        dollars = self.metrics.answered(self.decision, seconds, usage, self.service.prices, name)
-        self.service.access.charge(self._key, dollars)
-
-
 class _RelayedStream(Response):
     """Passes a model's events on as they come. What goes wrong after the first byte becomes an error event."""
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, events: AsyncIterator[bytes], usage: StreamedUsage, account: _Account, headers: Mapping[str, str]
+        self, events: AsyncIterator[bytes], usage: StreamedUsage, account: Account, headers: Mapping[str, str]
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -152,7 +136,7 @@ class _RelayedStream(Response):
         self._usage = usage
         self._account = account
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             async with _cancelled_when_client_leaves(receive):
@@ -161,18 +145,23 @@ class _RelayedStream(Response):
                         await send({"type": "http.response.body", "body": passed, "more_body": True})
         except RequestError:
             return  # the client left
+        except asyncio.CancelledError as error:
+            if not is_shutdown(error):
+                raise
+            await send({"type": "http.response.body", "body": self._failed(SHUTTING_DOWN, scope), "more_body": True})
         except Exception as error:
-            await send({"type": "http.response.body", "body": self._failed(error), "more_body": True})
+            await send({"type": "http.response.body", "body": self._failed(error, scope), "more_body": True})
         finally:
             await self._events.aclose()  # type: ignore[attr-defined]
-            self._account.close(self._usage.counts)
+            await self._account.close(self._usage.counts, made=self._usage.events)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _failed(self, error: Exception) -> bytes:
+    def _failed(self, error: Exception, scope: Scope) -> bytes:
+        scope["routellm"].error = str(error)
         if isinstance(error, BackendError):
             self._account.metrics.failed(error.model, error.status_code)
             logger.warning("a stream broke off: %s", error)
-        else:
+        elif not isinstance(error, RequestError):
             logger.exception("a stream failed")
         return error_event(error)
 

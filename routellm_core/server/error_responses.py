@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 from typing import Any
@@ -12,7 +13,16 @@ from starlette.responses import Response
 
 from routellm_core.errors import BackendError, RouteLLMError, RoutingError, ScoringError
 
-__all__ = ["RequestError", "envelope", "error_event", "error_response", "status_of", "without_secrets"]
+__all__ = [
+    "SHUTTING_DOWN",
+    "RequestError",
+    "envelope",
+    "error_event",
+    "error_response",
+    "is_shutdown",
+    "status_of",
+    "without_secrets",
+]
 
 _TYPES = {
     401: "authentication_error",
@@ -48,6 +58,9 @@ class RequestError(RouteLLMError):
         self.param = param
         self.code = code
         self.retry_after = retry_after
+
+
+SHUTTING_DOWN = RequestError("the server is shutting down", status=503, code="shutting_down", retry_after=1.0)
 
 
 def status_of(error: Exception) -> int:
@@ -97,6 +110,11 @@ def error_response(error: Exception, headers: dict[str, str] | None = None) -> R
     return Response(
         to_json(envelope(error)), status_code=status_of(error), headers=headers, media_type="application/json"
     )
+
+
+def is_shutdown(error: asyncio.CancelledError) -> bool:
+    """Return whether a request is cancelled since the server's time to finish is over; uvicorn says so."""
+    return any("shutdown" in str(said) for said in error.args)
 
 
 def error_event(error: Exception) -> bytes:

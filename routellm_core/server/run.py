@@ -23,10 +23,11 @@ from routellm_core.config import RouteLLMConfig, build_controller
 from routellm_core.controller import Controller
 from routellm_core.errors import ConfigError, RouteLLMError
 from routellm_core.server.app import create_app
+from routellm_core.server.connections import guarded, most_concurrent, raise_descriptor_limit
 from routellm_core.server.metrics import MULTIPROCESS_FOLDER
 from routellm_core.server.settings import ServerSettings
 
-__all__ = ["AppFactory", "run_server"]
+__all__ = ["AppFactory", "run_server", "server_config"]
 
 logger = logging.getLogger(__name__)
 
@@ -88,16 +89,18 @@ def run_server(
         ConfigError: the address cannot be listened on.
         SystemExit: the worker processes cannot start.
     """
-    config = uvicorn.Config(
+    raise_descriptor_limit()
+    if (most := most_concurrent(settings)) < settings.max_concurrent:
+        logger.warning("too few descriptors for max_concurrent: %d requests at a time; raise `ulimit -Hn`", most)
+    config = server_config(
         factory,
+        settings,
         factory=True,
         host=settings.host,
         port=settings.port,
         workers=workers,
         log_level="info" if factory.verbose else "warning",
-        access_log=factory.verbose,
-        timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
-        server_header=False,
+        access_log=False,
     )
     try:
         listener = config.bind_socket()
@@ -116,6 +119,23 @@ def run_server(
             _Workers(config, sockets=[listener]).run()
         finally:
             del os.environ[MULTIPROCESS_FOLDER]
+
+
+def server_config(app: Any, settings: ServerSettings, **options: Any) -> uvicorn.Config:
+    """Return uvicorn's configuration for an application of this server: its limits of time and connections.
+
+    Args:
+        app: the application, or what makes it.
+        settings: of the server.
+        options: more of uvicorn's.
+    """
+    return uvicorn.Config(
+        app,
+        http=guarded(settings),  # type: ignore[arg-type]
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
+        server_header=False,
+        **options,
+    )
 
 
 class _Workers(Multiprocess):

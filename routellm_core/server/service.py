@@ -57,7 +57,9 @@ class RoutingService:
         self.controller = controller
         self.settings = settings
         keys = settings.client_keys()
-        self.access: AccessControl = AccessControl(keys, counted=replaces.access if replaces else None)
+        self.access: AccessControl = AccessControl(
+            keys, storage=settings.limits_storage, counted=replaces.access if replaces else None
+        )
         self.prices: dict[Tier, Price | None] = {tier: price_of(model) for tier, model in controller.models.items()}
         unpriced = ", ".join(controller.model_pair.of(tier) for tier, price in self.prices.items() if price is None)
         if unpriced and any(key.dollars_per_day is not None for key in keys):
@@ -76,8 +78,6 @@ class RoutingService:
             RequestError: there is no such model here (404).
             RoutingError: the conversation cannot be routed.
         """
-        if self.settings.log_prompts:
-            logger.info("routing %r", conversation)
         try:
             return await self.controller.adecide(conversation, model=model, session=session)
         except InvalidThresholdError as error:

@@ -8,19 +8,64 @@ from typing import Any
 
 from pydantic_core import from_json
 
-__all__ = ["StreamedUsage", "token_counts", "with_usage"]
+from routellm_core.pricing import CHARACTERS_PER_TOKEN
+
+__all__ = ["StreamedUsage", "estimated_input", "estimated_output", "token_counts", "with_usage"]
+
+_READ_BY_MODELS = ("messages", "prompt", "input", "instructions", "system", "tools")
+_ENCODED = frozenset({"data", "file_data", "image_url", "url", "b64_json"})
+_CHARACTERS_OF_A_FILE = 4000
+_USUAL_OUTPUT = 1024
 
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')  # within a string, the last quotation mark would have a backslash before it
 _EVENT_END = re.compile(rb"\r?\n\r?\n")
 
 
 def token_counts(usage: Mapping[str, Any]) -> dict[str, int]:
-    """Return ``{"input", "output"}`` of a usage object of either API; empty where it holds no numbers."""
+    """Return the tokens of a usage object of OpenAI's APIs or of Anthropic's; empty where it holds no numbers.
+
+    Returns:
+        ``input`` and ``output``; of the input, ``cached`` was read from a cache and ``written`` to one, if any.
+    """
     given = usage.get("prompt_tokens", usage.get("input_tokens"))
     made = usage.get("completion_tokens", usage.get("output_tokens", 0))
     if not isinstance(given, int) or not isinstance(made, int):
         return {}
-    return {"input": given, "output": made}
+    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
+    cached, written = _count(usage, "cache_read_input_tokens"), _count(usage, "cache_creation_input_tokens")
+    counts = {"input": given + cached + written, "output": made}  # Anthropic's input is without them
+    cached += _count(details, "cached_tokens")
+    return {**counts, **{kind: n for kind, n in (("cached", cached), ("written", written)) if n}}
+
+
+def estimated_input(body: Mapping[str, Any]) -> int:
+    """Estimate the tokens of a request from the length of its texts; an image or a file counts as a thousand."""
+    waiting = [body.get(name) for name in _READ_BY_MODELS]
+    characters = 0
+    for value in waiting:  # it grows meanwhile
+        if isinstance(value, str):
+            characters += len(value)
+        elif isinstance(value, dict):
+            waiting.extend(item for name, item in value.items() if name not in _ENCODED)
+            characters += _CHARACTERS_OF_A_FILE * len(_ENCODED & value.keys())
+        elif isinstance(value, list):
+            waiting.extend(value)
+        elif isinstance(value, int):  # a token
+            characters += int(CHARACTERS_PER_TOKEN)
+    return int(characters / CHARACTERS_PER_TOKEN)
+
+
+def estimated_output(body: Mapping[str, Any]) -> int:
+    """Estimate the tokens that a request may make: the most that it allows, else what is usual at most."""
+    limits = (body.get(name) for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"))
+    limit = next((value for value in limits if isinstance(value, int) and value >= 0), _USUAL_OUTPUT)
+    answers = body.get("n")
+    return limit * (answers if isinstance(answers, int) and answers > 0 else 1)
+
+
+def _count(usage: Any, name: str) -> int:
+    value = usage.get(name) if isinstance(usage, Mapping) else None
+    return value if isinstance(value, int) else 0
 
 
 def with_usage(body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -36,15 +81,18 @@ class StreamedUsage:
 
     Attributes:
         counts: as :func:`token_counts` returns them; empty until they came.
+        events: how many passed; models send about one token in each.
     """
 
     def __init__(self, *, is_hidden: bool) -> None:
         self.counts: dict[str, int] = {}
+        self.events = 0
         self._is_hidden = is_hidden
 
     def passed(self, events: bytes) -> bytes:
         """Return what of these whole events goes on to the client."""
         kept = []
+        self.events += events.count(b"data:")
         # Without a look at the single events: nearly all pass here, one by one.
         while found := _USAGE.search(events):
             start = max(events.rfind(b"\n\n", 0, found.start()) + 2, events.rfind(b"\n\r\n", 0, found.start()) + 3)

@@ -37,7 +37,7 @@ def begun(running: Any, body: dict[str, Any], path: str = "/v1/chat/completions"
     connection = socket.create_connection((address.hostname, address.port), timeout=60)
     content = json.dumps(body).encode()
     head = (
-        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     )
     connection.sendall(head.encode() + content)
     return connection
@@ -99,7 +99,7 @@ def test_a_client_that_leaves_while_it_sends_is_forgotten(serve: Any, upstream: 
     address = urlsplit(running.url)
     connection = socket.create_connection((address.hostname, address.port), timeout=60)
     head = (
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
     )
     connection.sendall(head.encode())
     eventually(lambda: running.metric("routellm_requests_in_progress") == 1)
