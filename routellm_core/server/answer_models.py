@@ -133,19 +133,19 @@ class Readiness(_Answer):
     routers: list[str]
 
 
-class _Error(_Answer):
+class ErrorDetails(_Answer):
     message: str
     type: str
     param: str | None
     code: str | None
 
 
-class _Envelope(_Answer):
-    error: _Error
+class Error(_Answer):
+    error: ErrorDetails
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": _Envelope, "description": "OpenAI's error envelope"} for status in ("4XX", "5XX")
+    status: {"model": Error, "description": "OpenAI's error envelope"} for status in ("4XX", "5XX")
 }
 """What every path answers with where it cannot."""
 

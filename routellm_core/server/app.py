@@ -64,7 +64,8 @@ def create_app(
     app.state.bodies = BodyReader()
     app.state.service = RoutingService(controller, settings, client)
     app.state.reload = reload
-    app.add_middleware(Gate, state=app.state, paths=add_operations(app))
+    paths = add_operations(app, needs_key=app.state.service.access.needs_key)
+    app.add_middleware(Gate, state=app.state, paths=paths)
     add_probes(app)
     if settings.cors_origins:
         from fastapi.middleware.cors import CORSMiddleware

@@ -63,11 +63,16 @@ class _Operation(APIRoute):
         return answer
 
 
-def add_operations(app: FastAPI) -> frozenset[str]:
-    """Declare what is under ``/v1``, and return the paths."""
+def add_operations(app: FastAPI, *, needs_key: bool) -> frozenset[str]:
+    """Declare what is under ``/v1``, and return the paths.
+
+    Args:
+        app: the application.
+        needs_key: whether the gate asks for a key, which is described here.
+    """
     app.router.route_class = _Operation
-    # The gate asks for the key; here it is described.
-    options: dict[str, Any] = {"responses": ERRORS, "dependencies": [Depends(HTTPBearer(auto_error=False))]}
+    key = [Depends(HTTPBearer(auto_error=False))] if needs_key else []
+    options: dict[str, Any] = {"responses": ERRORS, "dependencies": key}
     streamed: dict[str, Any] = {**options, "responses": {**ERRORS, **STREAMED}}
 
     @app.post("/v1/chat/completions", response_model=ChatCompletion, tags=["OpenAI"], **streamed)

@@ -70,7 +70,7 @@ class OperationRequest(Received):
         raise NotImplementedError
 
 
-class _Message(BaseModel):
+class Message(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     role: str
@@ -80,7 +80,7 @@ class _Message(BaseModel):
 class ChatCompletionRequest(OperationRequest):
     """``POST /v1/chat/completions``."""
 
-    messages: Items[_Message] = Field(min_length=1, max_length=_MOST_MESSAGES)
+    messages: Items[Message] = Field(min_length=1, max_length=_MOST_MESSAGES)
 
     def conversation(self) -> Sequence[ChatMessage]:
         """Return the messages."""
@@ -126,7 +126,7 @@ class RouteRequest(Received):
     )
 
     model: str = Field(default="auto", min_length=1, description="router-[name]-[threshold] or auto")
-    messages: Items[_Message] = Field(default=[], min_length=1, max_length=_MOST_MESSAGES)
+    messages: Items[Message] = Field(default=[], min_length=1, max_length=_MOST_MESSAGES)
     prompt: str = ""
 
     def conversation(self) -> str | Sequence[ChatMessage]:
