@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from routellm_core.backends import ChatBackend, ModelSettings
+    from routellm_core.backends import ChatBackend, ModelSettings, ResiliencePolicy
     from routellm_core.config import RouteLLMConfig, build_controller, load_config
     from routellm_core.controller import Controller
     from routellm_core.decision import decide
@@ -33,6 +33,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ChatBackend": "backends",
     "ModelSettings": "backends",
+    "ResiliencePolicy": "backends",
     "RouteLLMConfig": "config",
     "build_controller": "config",
     "load_config": "config",
@@ -71,6 +72,7 @@ __all__ = [
     "ModelPair",
     "ModelSelector",
     "ModelSettings",
+    "ResiliencePolicy",
     "RouteLLMConfig",
     "RouteLLMError",
     "Router",

@@ -84,10 +84,15 @@ class FallbackSettings(_Section):
     attempts: int = Field(default=2, ge=1)
     wait_initial: float = Field(default=0.5, ge=0)
     wait_max: float = Field(default=8.0, ge=0)
+    statuses: tuple[int, ...] = tuple(ResiliencePolicy.statuses)
+    empty_answers: bool = True
+    filtered_answers: bool = False
+    cooldown_after: int = Field(default=3, ge=0)
+    cooldown_seconds: float = Field(default=30.0, ge=0)
 
     def policy(self) -> ResiliencePolicy:
         """Return the policy that these settings describe."""
-        return ResiliencePolicy(self.attempts, self.wait_initial, self.wait_max, fallback=self.enabled)
+        return ResiliencePolicy(fallback=self.enabled, **self.model_dump(exclude={"enabled"}))
 
 
 class RouteLLMConfig(_Section):

@@ -15,11 +15,13 @@ import numpy as np
 
 from routellm_core._options import validated
 from routellm_core.backends.base import ChatBackend, ModelSettings
-from routellm_core.backends.resilience import ResiliencePolicy, ResilientCaller
+from routellm_core.backends.caller import ResilientCaller
+from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.calibration import CalibrationSource, calibrations_by_router
 from routellm_core.decision import StrongShare, requested_threshold
 from routellm_core.errors import ConfigError, RoutingError, UnknownRouterError, did_you_mean
 from routellm_core.model_names import parse_model_name
+from routellm_core.prompts import plain_messages
 from routellm_core.responses import AsyncRoutedStream, RoutedStream, attach_decision
 from routellm_core.routers.base import Router
 from routellm_core.routers.registry import load_router
@@ -49,7 +51,7 @@ class Controller:
         strong_share: the same share as a number in [0, 1].
         calibration: calibrations or files of ``routellm calibrate --save``, each for one of the routers; see
             :class:`~routellm_core.selector.ModelSelector`.
-        backend: calls the models; by default litellm.
+        backend: calls the models; by default directly where they speak OpenAI's protocol, else through litellm.
         resilience: retries and fallback to the other model.
         selector_options: further options of :class:`~routellm_core.selector.ModelSelector` (``extract``,
             ``no_prompt_tier``, ``on_scoring_error``, ``sticky``, ``memory``).
@@ -58,6 +60,7 @@ class Controller:
         model_pair: the names of the two models.
         models: the settings of both models by tier.
         resilience: retries and fallback to the other model.
+        cool_downs: which of the models are failing just now, by tier.
         routers: the loaded routers by name.
         model_counts: answers per router and model, ``model_counts[router][model]``.
         chat: ``chat.completions.create`` and ``acreate``, as in OpenAI's client.
@@ -103,7 +106,10 @@ class Controller:
             name: ModelSelector(router, self.model_pair, calibration=calibrations.get(name), **limits)
             for name, router in self.routers.items()
         }
-        self._caller = ResilientCaller(backend or _default_backend(), models, policy=self.resilience)
+        self.cool_downs = self.resilience.cool_downs()
+        self._caller = ResilientCaller(
+            backend or _default_backend(), models, policy=self.resilience, cool_downs=self.cool_downs
+        )
         self.chat = SimpleNamespace(completions=SimpleNamespace(create=self.completion, acreate=self.acompletion))
 
     def completion(
@@ -126,6 +132,7 @@ class Controller:
                 ``response_format``, ``stream`` … ``model`` names the routing, ``"router-mf-0.116"`` or
                 ``"router-mf-50%"``, and wins over ``router`` and ``threshold``; ``"auto"`` takes the defaults, and the
                 name of one of the two models, or ``"strong"`` or ``"weak"``, goes there without scoring.
+                ``num_retries`` is the number of further attempts at one model, in place of the policy's.
 
         Returns:
             the completion, with the decision in ``response.routing``; with ``stream=True`` a :class:`RoutedStream`.
@@ -135,8 +142,9 @@ class Controller:
             BackendError: the model failed, and so did the other one or fallback is off.
         """
         selector, options = self._request(router, requested_threshold(threshold, strong_share), parameters)
+        attempts = _attempts(parameters)
         decision = selector.select(parameters["messages"], session=session, **options)
-        response, decision = self._caller.call(decision, parameters)
+        response, decision = self._caller.call(decision, parameters, attempts=attempts)
         self._count(decision)
         if parameters.get("stream"):
             return RoutedStream(response, decision)
@@ -153,8 +161,9 @@ class Controller:
     ) -> Any:
         """Do as :meth:`completion` does without blocking the event loop; streams are :class:`AsyncRoutedStream`."""
         selector, options = self._request(router, requested_threshold(threshold, strong_share), parameters)
+        attempts = _attempts(parameters)
         decision = await selector.aselect(parameters["messages"], session=session, **options)
-        response, decision = await self._caller.acall(decision, parameters)
+        response, decision = await self._caller.acall(decision, parameters, attempts=attempts)
         self._count(decision)
         if parameters.get("stream"):
             return AsyncRoutedStream(response, decision)
@@ -243,6 +252,7 @@ class Controller:
         model = parameters.pop("model", None)
         if "messages" not in parameters:
             raise RoutingError("messages is missing; give messages=[{'role': 'user', 'content': 'Hello'}]")
+        parameters["messages"] = plain_messages(parameters["messages"])
         return self._selection(model, router, threshold)
 
     def _selection(
@@ -283,7 +293,17 @@ def _model_settings(spec: ModelSpec, api_base: str | None, api_key: str | None) 
     return ModelSettings.model_validate({**settings.model_dump(), **missing}) if missing else settings
 
 
-def _default_backend() -> ChatBackend:
-    from routellm_core.backends.litellm import LiteLLMBackend
+def _attempts(parameters: dict[str, Any]) -> int | None:
+    given = [parameters.pop(name) for name in ("num_retries", "max_retries") if name in parameters]
+    retries = next((value for value in given if value is not None), None)
+    if retries is None:
+        return None
+    if not isinstance(retries, int) or retries < 0:
+        raise ConfigError(f"num_retries={retries!r} must be a number of retries, 0 or more")
+    return retries + 1
 
-    return LiteLLMBackend()
+
+def _default_backend() -> ChatBackend:
+    from routellm_core.backends.chat import ModelBackend
+
+    return ModelBackend()

@@ -119,7 +119,15 @@ class BackendError(RouteLLMError):
         error_type: the provider's kind of error (``invalid_request_error`` …) where it sent one.
         param: the parameter that the provider names as the fault, where it does.
         retry_after: seconds that the provider asked to wait, where it said so.
+        is_timeout: whether the model was too slow; it is not asked again for the same request.
+        fits_elsewhere: whether the request is too long for this model or asks for what it cannot do, which another
+            model may.
+        should_retry: False where a client that tries again at once would only be refused again.
     """
+
+    is_timeout: bool = False
+    fits_elsewhere: bool = False
+    should_retry: bool | None = None
 
     def __init__(
         self,

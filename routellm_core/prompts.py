@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from routellm_core.errors import UnsupportedPromptError
 from routellm_core.types import ChatMessage
 
-__all__ = ["Extract", "first_user_text", "message_text", "routing_prompt", "validate_messages"]
+__all__ = ["Extract", "first_user_text", "message_text", "plain_messages", "routing_prompt", "validate_messages"]
 
 Extract: TypeAlias = Callable[[Sequence[ChatMessage]], str | None]
 """Picks the text to route on out of a conversation, or None when there is none."""
@@ -21,8 +21,34 @@ Extract: TypeAlias = Callable[[Sequence[ChatMessage]], str | None]
 _TEXT_PART_TYPES = frozenset({"text", "input_text"})
 
 
+def plain_messages(messages: Any) -> Any:
+    """Return messages in which every object of an SDK is the mapping that it stands for, parts of a content included.
+
+    ``response.choices[0].message`` of litellm and of the openai package can so be sent back as it is. What is plain
+    already is returned as it came.
+    """
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence):
+        return messages
+    plain = [_plain(message) for message in messages]
+    return messages if all(new is old for new, old in zip(plain, messages, strict=True)) else plain
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "model_dump") and not isinstance(value, type):
+        dumped = value.model_dump(mode="json", exclude_none=True, warnings=False)
+        # A tool call has no content, which some servers want to be told.
+        return {"content": None, **dumped} if isinstance(dumped, dict) and "role" in dumped else dumped
+    if isinstance(value, Mapping):
+        plain = {key: _plain(item) for key, item in value.items()}
+        return value if all(plain[key] is item for key, item in value.items()) else plain
+    if isinstance(value, (list, tuple)):
+        items = [_plain(item) for item in value]
+        return value if all(new is old for new, old in zip(items, value, strict=True)) else items
+    return value
+
+
 def validate_messages(messages: Any) -> Sequence[ChatMessage]:
-    """Return ``messages`` when it is a non-empty list of mappings that each have a role.
+    """Return ``messages``, made plain, when it is a non-empty list of mappings that each have a role.
 
     Raises:
         UnsupportedPromptError: it is not; the message says which entry and why.
@@ -31,6 +57,7 @@ def validate_messages(messages: Any) -> Sequence[ChatMessage]:
         raise UnsupportedPromptError(
             f"messages must be a list such as [{{'role': 'user', 'content': 'Hello'}}], got {type(messages).__name__}"
         )
+    messages = plain_messages(messages)
     if not messages:
         raise UnsupportedPromptError("messages is empty; give at least one, such as {'role': 'user', 'content': 'Hi'}")
     for index, message in enumerate(messages):
@@ -40,7 +67,8 @@ def validate_messages(messages: Any) -> Sequence[ChatMessage]:
             )
         if not isinstance(message.get("role"), str):
             raise UnsupportedPromptError(f"messages[{index}] has no 'role' (system, user, assistant or tool)")
-    return messages
+    plain: Sequence[ChatMessage] = messages
+    return plain
 
 
 def message_text(message: ChatMessage) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from copy import copy
 from types import TracebackType
 from typing import Any
 
@@ -12,13 +13,14 @@ __all__ = ["AsyncRoutedStream", "RoutedStream", "attach_decision"]
 
 
 def attach_decision(response: Any, decision: RoutingDecision) -> Any:
-    """Set ``response.routing`` and return the response.
+    """Return a copy of a response with the decision as its ``routing``.
 
-    litellm's and OpenAI's response objects keep it as an extra field, so that ``response.model_dump()["routing"]``
-    has it too.
+    A copy, because others may be reading the response itself: litellm's thread does, to log it. litellm's and OpenAI's
+    response objects keep the decision as an extra field, so that ``response.model_dump()["routing"]`` has it too.
     """
-    response.routing = decision
-    return response
+    copied = response.model_copy() if hasattr(response, "model_copy") else copy(response)
+    copied.routing = decision
+    return copied
 
 
 class RoutedStream:
@@ -40,7 +42,7 @@ class RoutedStream:
         chunk = next(self._chunks)
         if self._is_first:
             self._is_first = False
-            attach_decision(chunk, self.routing)
+            return attach_decision(chunk, self.routing)
         return chunk
 
     def close(self) -> None:
@@ -73,7 +75,7 @@ class AsyncRoutedStream:
         chunk = await anext(self._chunks)
         if self._is_first:
             self._is_first = False
-            attach_decision(chunk, self.routing)
+            return attach_decision(chunk, self.routing)
         return chunk
 
     async def aclose(self) -> None:

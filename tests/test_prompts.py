@@ -3,9 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ConfigDict
 
 from routellm_core.errors import UnsupportedPromptError
-from routellm_core.prompts import message_text, routing_prompt
+from routellm_core.prompts import message_text, plain_messages, routing_prompt
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -62,3 +63,35 @@ def test_message_text_passes_over_what_is_not_text() -> None:
         message_text({"role": "user", "content": [IMAGE, {"type": "input_text", "text": "a"}, "b", {"text": 3}]})
         == "a\nb"
     )
+
+
+class Sdk(BaseModel):
+    """An object of an SDK."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def test_objects_of_an_sdk_are_the_mappings_that_they_stand_for() -> None:
+    call = Sdk(id="t", type="function", function=Sdk(name="f", arguments="{}"))
+    part = Sdk(type="text", text="What is it?", annotations=None)
+    messages: list[Any] = [
+        {"role": "user", "content": [part]},
+        Sdk(role="assistant", content=None, tool_calls=[call], refusal=None),
+        {"role": "tool", "tool_call_id": "t", "content": "3"},
+    ]
+    assert plain_messages(messages) == [
+        {"role": "user", "content": [{"type": "text", "text": "What is it?"}]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        },
+        messages[2],
+    ]
+    assert routing_prompt(messages) == "What is it?"
+
+
+def test_plain_messages_are_the_same_object() -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
+    assert plain_messages(messages) is messages
+    assert plain_messages("Hi") == "Hi"

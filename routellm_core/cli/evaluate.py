@@ -138,7 +138,7 @@ async def _answer_and_grade(
     questions: Sequence[Any], *, benchmark: str, model: Any, judge: Any, parameters: Any, **options: Any
 ) -> dict[str, str]:
     """Answer, grade, print what was done, and return the failures by question."""
-    from routellm_core.backends.litellm import LiteLLMBackend
+    from routellm_core.backends.chat import LiteLLMBackend
     from routellm_core.evals.generate import generate_answers
     from routellm_core.evals.grades import grade_answers, mean_grade
 

@@ -57,9 +57,9 @@ class CachedEmbedder:
         found = self._read(keys)
         unknown = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
         if unknown:
-            vectors = self._embedder.embed(list(unknown.values()))
+            vectors, lasting = _embedded(self._embedder, list(unknown.values()))
             fresh = dict(zip(unknown, vectors, strict=True))
-            self._write(fresh)
+            self._write({key: vector for (key, vector), lasts in zip(fresh.items(), lasting, strict=True) if lasts})
             found.update(fresh)
         if not keys:
             return np.empty((0, self.dimension or 0), dtype=np.float32)
@@ -100,3 +100,11 @@ class CachedEmbedder:
         ]
         with self._connection() as connection:
             connection.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", rows)
+
+
+def _embedded(embedder: Embedder, texts: list[str]) -> tuple[Embeddings, Sequence[bool]]:
+    """Return the vectors, and whether each may be kept; hosted embedders tell where a text had to be cut."""
+    if hasattr(embedder, "embed_and_tell"):
+        vectors, lasting = embedder.embed_and_tell(texts)
+        return vectors, lasting
+    return embedder.embed(texts), [True] * len(texts)

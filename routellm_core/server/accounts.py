@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from routellm_core.errors import BackendError
 from routellm_core.pricing import Price
 from routellm_core.server.access import AccessControl
 from routellm_core.server.metrics import Metrics
@@ -90,8 +91,14 @@ class Account:
         self._record.tokens, self._record.dollars = dict(counts), dollars
         await self._access.settle(self._reservation, dollars)
 
-    async def cancel(self) -> None:
+    def failed(self, error: BackendError) -> None:
+        """Note that the models failed."""
+        self.metrics.failed(error.model, error.status_code)
+        self._record.failed(error)
+
+    async def cancel(self, error: BackendError) -> None:
         """Settle a call that no answer came of."""
+        self.failed(error)
         await self._access.settle(self._reservation, 0.0)
 
     def _estimate(self) -> float:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from routellm_core.backends.wire import Operation, WireAnswer
 from routellm_core.errors import BackendError
 from routellm_core.pricing import CHARACTERS_PER_TOKEN, price_of
+from routellm_core.providers.events import Events
 from routellm_core.server.accounts import Account
 from routellm_core.server.error_responses import SHUTTING_DOWN, RequestError, error_event, error_response, is_shutdown
 from routellm_core.server.metrics import Metrics
@@ -67,13 +69,14 @@ async def _answered(
     try:
         answer, account.decision = await service.callers[operation].acall(account.decision, body)
     except BackendError as error:
-        await account.cancel()
-        account.metrics.failed(error.model, error.status_code)
+        await account.cancel(error)
         return error_response(error, decision_headers(account.decision))
     except asyncio.CancelledError:
         await account.close({}, made=0)  # the model has read the request by now, and its provider charges for that
         raise
     headers = decision_headers(account.decision)
+    if dropped := service.backends[operation].dropped_fields(service.controller.models[account.decision.tier], body):
+        headers["x-routellm-dropped"] = ", ".join(quote(name, safe="") for name in dropped)
     if isinstance(answer, WireAnswer):
         await account.close(token_counts(answer.usage), made=int(len(answer.content) / CHARACTERS_PER_TOKEN))
         return Response(answer.content, media_type="application/json", headers=headers)
@@ -108,6 +111,7 @@ async def answer_embedding(request: Request, parsed: EmbeddingRequest) -> Respon
         record.tokens, record.dollars = counts, dollars
     except BackendError as error:
         metrics.failed(label, error.status_code)
+        record.failed(error)
         return error_response(error)
     finally:
         await service.access.settle(reservation, dollars)
@@ -127,7 +131,7 @@ class _RelayedStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, events: AsyncIterator[bytes], usage: StreamedUsage, account: Account, headers: Mapping[str, str]
+        self, events: AsyncIterator[Events], usage: StreamedUsage, account: Account, headers: Mapping[str, str]
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -153,14 +157,13 @@ class _RelayedStream(Response):
             await send({"type": "http.response.body", "body": self._failed(error, scope), "more_body": True})
         finally:
             await self._events.aclose()  # type: ignore[attr-defined]
-            await self._account.close(self._usage.counts, made=self._usage.events)
+            await self._account.close(self._usage.counts, made=self._usage.made)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _failed(self, error: Exception, scope: Scope) -> bytes:
         scope["routellm"].error = str(error)
         if isinstance(error, BackendError):
-            self._account.metrics.failed(error.model, error.status_code)
-            logger.warning("a stream broke off: %s", error)
+            self._account.failed(error)
         elif not isinstance(error, RequestError):
             logger.exception("a stream failed")
         return error_event(error)

@@ -16,9 +16,9 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
 from routellm_core import __version__
-from routellm_core.backends.direct import DirectClient
 from routellm_core.controller import Controller
 from routellm_core.errors import RouteLLMError
+from routellm_core.providers.http import ModelClient
 from routellm_core.server.chat_page import chat_page_router
 from routellm_core.server.error_responses import error_response
 from routellm_core.server.gate import Gate
@@ -50,7 +50,7 @@ def create_app(
         ConfigError: the file of client keys cannot be read.
     """
     settings = settings or ServerSettings()
-    client = DirectClient()
+    client = ModelClient()
     app = FastAPI(
         title="RouteLLM",
         version=__version__,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 from typing import Any
 
 from pydantic_core import to_json
@@ -12,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from routellm_core.errors import BackendError, RouteLLMError, RoutingError, ScoringError
+from routellm_core.providers.errors import redacted
 
 __all__ = [
     "SHUTTING_DOWN",
@@ -21,7 +21,6 @@ __all__ = [
     "error_response",
     "is_shutdown",
     "status_of",
-    "without_secrets",
 ]
 
 _TYPES = {
@@ -31,7 +30,16 @@ _TYPES = {
     429: "rate_limit_error",
     499: "invalid_request_error",
 }
-_SECRET = re.compile(r"(sk-|Bearer\s+)[\w*.-]{4,}")
+
+_ABOUT_THE_REQUEST = frozenset({400, 409, 413, 415, 422, 429})
+_FAILURES = {
+    401: "did not accept this server's key",
+    403: "did not accept this server's key",
+    404: "was not found at its provider",
+    502: "could not be reached or understood",
+    504: "did not answer in time",
+}
+_SEE_LOG = "; the server's log has the cause"
 
 
 class RequestError(RouteLLMError):
@@ -83,11 +91,11 @@ def envelope(error: Exception) -> dict[str, Any]:
     if isinstance(error, HTTPException):
         message = {404: "no such path", 405: "this path does not take this method"}.get(status, str(error.detail))
     else:
-        message = str(error) if isinstance(error, RouteLLMError) else "internal error; the server's log has the cause"
+        message = _words_for(error, status)
     kind = error.error_type if isinstance(error, BackendError) else None
     return {
         "error": {
-            "message": without_secrets(message),
+            "message": redacted(message),
             "type": kind or _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error"),
             "param": getattr(error, "param", None),
             "code": getattr(error, "code", None),
@@ -95,9 +103,16 @@ def envelope(error: Exception) -> dict[str, Any]:
     }
 
 
-def without_secrets(text: str) -> str:
-    """Return a text without what looks like a key."""
-    return _SECRET.sub(r"\1***", text)
+def _words_for(error: Exception, status: int) -> str:
+    """Return what a client is told: of a model's own words, only those about its request.
+
+    What else goes wrong behind the server names hosts and settings that are no matter of a client.
+    """
+    if isinstance(error, ScoringError):
+        return f"the prompt could not be scored{_SEE_LOG}"
+    if isinstance(error, BackendError) and status not in _ABOUT_THE_REQUEST:
+        return f"model {error.model!r} {_FAILURES.get(status, f'failed with status {status}')}{_SEE_LOG}"
+    return str(error) if isinstance(error, RouteLLMError) else f"internal error{_SEE_LOG}"
 
 
 def error_response(error: Exception, headers: dict[str, str] | None = None) -> Response:
@@ -105,6 +120,8 @@ def error_response(error: Exception, headers: dict[str, str] | None = None) -> R
     headers = {**(getattr(error, "headers", None) or {}), **(headers or {})}
     if (seconds := getattr(error, "retry_after", None)) is not None:
         headers["Retry-After"] = str(math.ceil(seconds))
+    if (should_retry := getattr(error, "should_retry", None)) is not None:
+        headers["x-should-retry"] = str(should_retry).lower()
     if status_of(error) == 401 and isinstance(error, RequestError):
         headers["WWW-Authenticate"] = "Bearer"
     return Response(

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from routellm_core.errors import RouteLLMError
 from routellm_core.server.connections import most_concurrent
-from routellm_core.server.error_responses import SHUTTING_DOWN, RequestError, error_response, is_shutdown
+from routellm_core.server.error_responses import SHUTTING_DOWN, RequestError, error_response, is_shutdown, status_of
 from routellm_core.server.records import REQUEST_ID, RequestRecord, request_logger
 
 __all__ = ["Gate"]
@@ -84,6 +84,8 @@ class Gate:
                 raise RequestError(f"no such path; did you mean /v1{path}? The base URL ends in /v1", status=404)
             await self._app(scope, receive, answer.send)
         except RouteLLMError as error:
+            if status_of(error) >= 500:
+                logger.warning("request %s failed: %s", answer.record.id, error)
             await answer.refuse(error, scope, receive)
         except asyncio.CancelledError as error:
             if not is_shutdown(error):

@@ -122,9 +122,11 @@ def add_probes(app: FastAPI) -> None:
     options: dict[str, Any] = {"responses": ERRORS, "tags": ["Operation"]}
 
     @app.get("/health", response_model=Health, **options)
-    async def health() -> Response:
-        """Tell that the process lives."""
-        return JSONResponse({"status": "online"})
+    async def health(request: Request) -> Response:
+        """Tell that the process lives, and which models are passed over after failures, for how many seconds yet."""
+        cooling = request.app.state.service.cooling_models()
+        failing = {model: round(seconds, 1) for model, seconds in cooling.items() if seconds}
+        return JSONResponse({"status": "online", **({"failing_models": failing} if failing else {})})
 
     @app.get("/ready", response_model=Readiness, **options)
     async def ready(request: Request) -> Response:
@@ -134,5 +136,7 @@ def add_probes(app: FastAPI) -> None:
     @app.get("/metrics", response_class=PlainTextResponse, **options)
     async def metrics(request: Request) -> Response:
         """Return Prometheus metrics."""
-        text = await asyncio.to_thread(request.app.state.metrics.exposition)
+        state = request.app.state
+        state.metrics.failing(state.service.cooling_models())
+        text = await asyncio.to_thread(state.metrics.exposition)
         return Response(text, media_type=Metrics.content_type)

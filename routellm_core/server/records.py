@@ -18,6 +18,7 @@ __all__ = ["REQUEST_ID", "RequestRecord", "request_logger"]
 
 REQUEST_ID = "x-request-id"
 _FITTING_ID = re.compile(r"[\w.:=/+-]{1,128}", re.ASCII)
+logger = logging.getLogger(__name__)
 _LOGGER = logging.getLogger("routellm_core.server.requests")
 
 
@@ -74,6 +75,11 @@ class RequestRecord:
         """Return the record of a request that begins."""
         fits = wanted_id is not None and _FITTING_ID.fullmatch(wanted_id)
         return cls(wanted_id if fits and wanted_id else uuid.uuid4().hex, method, path)
+
+    def failed(self, error: Exception) -> None:
+        """Write down why it failed, which the client is told in fewer words."""
+        self.error = str(error)
+        logger.warning("request %s failed: %s", self.id, error)
 
     def fields(self) -> dict[str, Any]:
         """Return what the line tells; nothing that is not known."""

@@ -9,16 +9,17 @@ from typing import Any, get_args
 from urllib.parse import quote
 
 from routellm_core.backends.base import ModelSettings
-from routellm_core.backends.direct import DirectClient
-from routellm_core.backends.resilience import ResilientCaller
-from routellm_core.backends.wire import Operation, WireAnswer, WireBackend
+from routellm_core.backends.caller import AsyncResilientCaller
+from routellm_core.backends.wire import Operation, WireAnswer, WireBackend, WireReading
 from routellm_core.controller import Controller
 from routellm_core.errors import InvalidThresholdError, RoutingError
 from routellm_core.model_names import format_model_name, parse_model_name
 from routellm_core.pricing import Price, price_of
 from routellm_core.providers.endpoints import neighbour, openai_endpoint
+from routellm_core.providers.errors import redacted
+from routellm_core.providers.http import ModelClient
 from routellm_core.server.access import AccessControl
-from routellm_core.server.error_responses import RequestError, without_secrets
+from routellm_core.server.error_responses import RequestError
 from routellm_core.server.settings import ServerSettings
 from routellm_core.types import ModelPair, RoutingDecision, Tier
 
@@ -50,7 +51,7 @@ class RoutingService:
         self,
         controller: Controller,
         settings: ServerSettings,
-        client: DirectClient,
+        client: ModelClient,
         *,
         replaces: RoutingService | None = None,
     ) -> None:
@@ -64,11 +65,18 @@ class RoutingService:
         unpriced = ", ".join(controller.model_pair.of(tier) for tier, price in self.prices.items() if price is None)
         if unpriced and any(key.dollars_per_day is not None for key in keys):
             logger.warning("dollars_per_day does not count %s: set input_ and output_cost_per_token", unpriced)
+        self.backends = {operation: WireBackend(operation, client) for operation in get_args(Operation)}
         self.callers = {
-            operation: ResilientCaller(WireBackend(operation, client), controller.models, policy=controller.resilience)
-            for operation in get_args(Operation)
+            operation: AsyncResilientCaller(
+                backend,
+                controller.models,
+                reading=WireReading(operation),
+                operation=operation,
+                policy=controller.resilience,
+                cool_downs=controller.cool_downs,
+            )
+            for operation, backend in self.backends.items()
         }
-        self._embeddings = WireBackend("embeddings", client)
         self._created = int(time.time())
 
     async def decide(self, conversation: Any, *, model: str, session: str | None) -> RoutingDecision:
@@ -106,13 +114,18 @@ class RoutingService:
             )
         return neighbour(strong, wanted)
 
+    def cooling_models(self) -> dict[str, float]:
+        """Return for each model the seconds for which it is passed over after failures; 0 where it is not."""
+        pair, downs = self.controller.model_pair, self.controller.cool_downs
+        return {pair.weak: downs.remaining("weak"), pair.strong: downs.remaining("strong")}
+
     async def embed(self, model: ModelSettings, body: Mapping[str, Any]) -> WireAnswer:
         """Pass an embedding request on.
 
         Raises:
             BackendError: the model failed.
         """
-        answer = await self._embeddings.acomplete(model, body)
+        answer = await self.backends["embeddings"].acomplete(model, body)
         if not isinstance(answer, WireAnswer):
             raise RequestError("embeddings are not streamed", param="stream", code="invalid_value")
         return answer
@@ -174,7 +187,7 @@ def decision_headers(decision: RoutingDecision) -> dict[str, str]:
         decision.router,
         None if decision.score is None else f"{decision.score:.6g}",
         None if decision.threshold is None else f"{decision.threshold:.6g}",
-        without_secrets(decision.reason)[:_LONGEST_REASON],  # it may quote what a failed embedding call said
+        redacted(decision.reason)[:_LONGEST_REASON],  # it may quote what a failed embedding call said
         decision.fallback_from,
     )
     return {

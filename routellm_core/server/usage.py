@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic_core import from_json
 
 from routellm_core.pricing import CHARACTERS_PER_TOKEN
+from routellm_core.providers.events import Events, bounds, payload_of
 
 __all__ = ["StreamedUsage", "estimated_input", "estimated_output", "token_counts", "with_usage"]
 
@@ -17,8 +18,7 @@ _ENCODED = frozenset({"data", "file_data", "image_url", "url", "b64_json"})
 _CHARACTERS_OF_A_FILE = 4000
 _USUAL_OUTPUT = 1024
 
-_USAGE = re.compile(rb'"usage"\s*:\s*\{')  # within a string, the last quotation mark would have a backslash before it
-_EVENT_END = re.compile(rb"\r?\n\r?\n")
+_NOT_SAID = frozenset({"role", "id", "type", "index"})
 
 
 def token_counts(usage: Mapping[str, Any]) -> dict[str, int]:
@@ -81,35 +81,53 @@ class StreamedUsage:
 
     Attributes:
         counts: as :func:`token_counts` returns them; empty until they came.
-        events: how many passed; models send about one token in each.
+        characters: how long what passed was.
     """
 
     def __init__(self, *, is_hidden: bool) -> None:
         self.counts: dict[str, int] = {}
-        self.events = 0
+        self.characters = 0
         self._is_hidden = is_hidden
 
-    def passed(self, events: bytes) -> bytes:
-        """Return what of these whole events goes on to the client."""
-        kept = []
-        self.events += events.count(b"data:")
-        # Without a look at the single events: nearly all pass here, one by one.
-        while found := _USAGE.search(events):
-            start = max(events.rfind(b"\n\n", 0, found.start()) + 2, events.rfind(b"\n\r\n", 0, found.start()) + 3)
-            start = start if start > 2 else 0
-            ending = _EVENT_END.search(events, found.end())
-            end = ending.end() if ending else len(events)
-            kept.append(events[: end if self._goes_on(events[start:end]) else start])
-            events = events[end:]
-        return b"".join([*kept, events]) if kept else events
+    @property
+    def made(self) -> int:
+        """An estimate of the tokens that passed."""
+        return math.ceil(self.characters / CHARACTERS_PER_TOKEN)
 
-    def _goes_on(self, event: bytes) -> bool:
-        try:
-            data = from_json(event[event.index(b"data:") + 5 :].strip())
-        except ValueError:
-            return True
-        holder = data.get("response", data) if isinstance(data, dict) else {}
-        usage = holder.get("usage") if isinstance(holder, dict) else None
-        if isinstance(usage, dict):
-            self.counts = token_counts(usage) or self.counts
-        return not (self._is_hidden and isinstance(usage, dict) and data.get("choices") == [])
+    def passed(self, events: Events) -> bytes:
+        """Return what of these events goes on to the client."""
+        hides = False
+        for data in events.data:
+            holder = data.get("response") or data.get("message") or data
+            usage = holder.get("usage") if isinstance(holder, dict) else None
+            if isinstance(usage, dict):
+                self.counts = {**self.counts, **token_counts(usage)}
+                hides = hides or (self._is_hidden and data.get("choices") == [])
+            self.characters += _characters(data)
+        return _without_usage(events.raw) if hides else events.raw
+
+
+def _characters(data: Mapping[str, Any]) -> int:
+    said = [data.get("delta"), *(choice.get("delta") or choice.get("text") for choice in data.get("choices") or ())]
+    found = 0
+    for value in said:  # it grows meanwhile
+        if isinstance(value, str):
+            found += len(value)
+        elif isinstance(value, dict):
+            said.extend(item for name, item in value.items() if name not in _NOT_SAID)
+        elif isinstance(value, list):
+            said.extend(value)
+    return found
+
+
+def _without_usage(raw: bytes) -> bytes:
+    events = (raw[start:end] for start, end in bounds(raw))
+    return b"".join(event for event in events if b'"usage"' not in event or not _is_usage(payload_of(event)))
+
+
+def _is_usage(payload: bytes) -> bool:
+    try:
+        data = from_json(payload)
+    except ValueError:
+        return False
+    return isinstance(data, dict) and isinstance(data.get("usage"), dict) and data.get("choices") == []

@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from routellm_core.backends.base import ModelSettings
-from routellm_core.backends.litellm import LiteLLMBackend
+from routellm_core.backends.chat import LiteLLMBackend
 from routellm_core.cli.evaluate import evaluate_app
 from routellm_core.errors import BackendError, ConfigError
 from routellm_core.evals import load_benchmark

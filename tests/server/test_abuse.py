@@ -62,7 +62,11 @@ def body(field: str, value: bytes) -> bytes:
 LARGE: dict[str, tuple[str, bytes, int]] = {
     "messages that are numbers, 1 MB": ("chat/completions", body("messages", numbers(MEGABYTE // 2)), 400),
     "messages that are numbers, 30 MB": ("chat/completions", body("messages", numbers(15 * MEGABYTE)), 400),
-    "messages that are empty, 10 MB": ("chat/completions", body("messages", b"[" + b"{}," * 3 * MEGABYTE + b"{}]"), 400),
+    "messages that are empty, 10 MB": (
+        "chat/completions",
+        body("messages", b"[" + b"{}," * 3 * MEGABYTE + b"{}]"),
+        400,
+    ),
     "tokens and one that is none": ("completions", body("prompt", numbers(1_000_000, "true")), 400),
     "tokens, 30 MB": ("completions", body("prompt", numbers(15 * MEGABYTE)), 400),
     "tokens to embed": ("embeddings", body("input", numbers(900_000)), 200),
@@ -82,7 +86,9 @@ LARGE: dict[str, tuple[str, bytes, int]] = {
     ),
     "a text of 30 MB": (
         "chat/completions",
-        body("messages", json.dumps([{"role": "user", "content": 'say "no, [never]: {ever}"\n' * MEGABYTE}]).encode())[:-1]
+        body("messages", json.dumps([{"role": "user", "content": 'say "no, [never]: {ever}"\n' * MEGABYTE}]).encode())[
+            :-1
+        ]
         + b',"max_tokens":5}',
         200,
     ),
@@ -322,7 +328,9 @@ class TestConnections:
 
 
 class TestHosts:
-    def test_a_foreign_name_gets_nothing_where_no_key_is_asked_for(self, serve: Any, upstream: LocalModelServer) -> None:
+    def test_a_foreign_name_gets_nothing_where_no_key_is_asked_for(
+        self, serve: Any, upstream: LocalModelServer
+    ) -> None:
         running = serve(server={"chat_page": True})
         for host in ("evil.example", "evil.example:6060", "127.0.0.1.evil.example", "localhost.evil.example", ""):
             for path in ("/", "/health", "/v1/models", "/v1/chat/completions", "/chat/settings"):
