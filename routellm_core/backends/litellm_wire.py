@@ -41,58 +41,18 @@ _PARAMETERS = {
     "embeddings": "dimensions encoding_format input model user",
 }
 _ALLOWED = {operation: frozenset(names.split()) for operation, names in _PARAMETERS.items()}
-_TAKE_ANY_FIELD = frozenset(
-    [
-        "azure",
-        "custom_openai",
-        "deepinfra",
-        "fireworks_ai",
-        "hosted_vllm",
-        "litellm_proxy",
-        "lm_studio",
-        "openai",
-        "openrouter",
-        "together_ai",
-        "vllm",
-    ]
-)
-# Names of litellm's own arguments. None of them would reach it; they are refused, since a client that sends one means it.
-_LITELLM_S_OWN = frozenset(
-    [
-        "additional_drop_params",
-        "allowed_openai_params",
-        "api_base",
-        "api_key",
-        "api_version",
-        "base_model",
-        "base_url",
-        "cache",
-        "caching",
-        "client",
-        "context_window_fallback_dict",
-        "custom_llm_provider",
-        "default_headers",
-        "drop_params",
-        "extra_body",
-        "extra_headers",
-        "extra_query",
-        "fallbacks",
-        "headers",
-        "input_cost_per_token",
-        "max_retries",
-        "mock_response",
-        "model_list",
-        "num_retries",
-        "organization",
-        "output_cost_per_token",
-        "request_timeout",
-        "retry_strategy",
-        "ssl_verify",
-        "success_callback",
-        "failure_callback",
-        "timeout",
-    ]
-)
+_OPENAI_PROTOCOL = """
+    azure custom_openai deepinfra fireworks_ai hosted_vllm litellm_proxy lm_studio openai openrouter together_ai vllm
+"""
+_TAKE_ANY_FIELD = frozenset(_OPENAI_PROTOCOL.split())
+# litellm's own arguments. None of them would reach it; they are refused, since a client that sends one means it.
+_OWN_ARGUMENTS = """
+    additional_drop_params allowed_openai_params api_base api_key api_version base_model base_url cache caching client
+    context_window_fallback_dict custom_llm_provider default_headers drop_params extra_body extra_headers extra_query
+    fallbacks headers input_cost_per_token max_retries mock_response model_list num_retries organization
+    output_cost_per_token request_timeout retry_strategy ssl_verify success_callback failure_callback timeout
+"""
+_LITELLM_S_OWN = frozenset(_OWN_ARGUMENTS.split())
 _PREFIXES_OF_ITS_OWN = ("aws_", "azure_", "gcp_", "litellm_", "mock_", "oci_", "s3_", "vertex_", "watsonx_")
 _REFUSED_BY_THE_SDK = re.compile(r"unexpected keyword argument '(\w+)'")
 _NEEDED = {"completions": "prompt", "responses": "input"}  # optional for OpenAI, positional for litellm

@@ -166,6 +166,8 @@ class Progress:
             self.is_complete = self.is_complete or kind in _ENDS
             return
         for choice in data.get("choices") or ():
+            if not isinstance(choice, dict):
+                continue
             if not self.has_content:
                 self.has_content = says_something(choice)
             if choice.get("finish_reason"):

@@ -108,7 +108,10 @@ class StreamedUsage:
 
 
 def _characters(data: Mapping[str, Any]) -> int:
-    said = [data.get("delta"), *(choice.get("delta") or choice.get("text") for choice in data.get("choices") or ())]
+    said = [data.get("delta")]
+    for choice in data.get("choices") or ():
+        if isinstance(choice, dict):
+            said.append(choice.get("delta") or choice.get("text"))
     found = 0
     for value in said:  # it grows meanwhile
         if isinstance(value, str):
