@@ -19,8 +19,8 @@ from routellm_core.providers.litellm import import_litellm, litellm_arguments
 
 __all__ = ["dropped_fields", "send_through_litellm"]
 
-# What a client may say about a call in litellm's arguments. Any other would be one of litellm's own: api_base, say, would
-# send the provider's key to a server of the client's choice.
+# What a client may say about a call in litellm's arguments. Any other would be one of litellm's own: api_base, say,
+# would send the provider's key to a server of the client's choice.
 _PARAMETERS = {
     "chat/completions": """
         audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens messages

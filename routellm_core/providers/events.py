@@ -150,18 +150,23 @@ class Progress:
         is_complete: whether the answer came to its end.
     """
 
-    __slots__ = ("_is_response", "events", "has_content", "is_complete")
+    __slots__ = ("_operation", "events", "has_content", "is_complete")
 
     def __init__(self, operation: str) -> None:
-        self._is_response = operation == "responses"
+        self._operation = operation
         self.events = 0
         self.has_content = False
         self.is_complete = False
 
     def note(self, data: Mapping[str, Any]) -> None:
         """Take in what an event says."""
-        if self._is_response:
-            kind = data.get("type")
+        kind = data.get("type")
+        if self._operation == "messages":  # Anthropic's
+            begins_call = kind == "content_block_start" and "name" in (data.get("content_block") or {})
+            self.has_content = self.has_content or begins_call or kind == "content_block_delta"
+            self.is_complete = self.is_complete or kind == "message_stop"
+            return
+        if self._operation == "responses":
             self.has_content = self.has_content or (kind not in _PREAMBLE and kind not in _ENDS)
             self.is_complete = self.is_complete or kind in _ENDS
             return

@@ -7,8 +7,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 __all__ = [
+    "ANTHROPIC_ERRORS",
     "ERRORS",
     "STREAMED",
+    "AnthropicMessage",
     "ChatCompletion",
     "Decision",
     "Embeddings",
@@ -18,6 +20,7 @@ __all__ = [
     "Readiness",
     "ResponseObject",
     "TextCompletion",
+    "TokenCount",
 ]
 
 
@@ -76,6 +79,35 @@ class ResponseObject(_Answer):
     created_at: float
     model: str
     output: list[_OutputItem]
+
+
+class _Block(_Answer):
+    type: str
+
+
+class AnthropicMessage(_Answer):
+    """A whole answer of the Messages API."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    model: str
+    content: list[_Block]
+    stop_reason: str | None
+    usage: dict[str, Any]
+
+
+class TokenCount(_Answer):
+    """The tokens of a request."""
+
+    input_tokens: NonNegativeInt
+
+
+class AnthropicError(_Answer):
+    """Anthropic's error envelope."""
+
+    type: Literal["error"]
+    error: dict[str, Any]
 
 
 class _Embedding(_Answer):
@@ -148,6 +180,11 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": Error, "description": "OpenAI's error envelope"} for status in ("4XX", "5XX")
 }
 """What every path answers with where it cannot."""
+
+ANTHROPIC_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": AnthropicError, "description": "Anthropic's error envelope"} for status in ("4XX", "5XX")
+}
+"""The same for the paths of Anthropic's API."""
 
 _EVENT = {
     "type": "object",

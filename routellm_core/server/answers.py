@@ -9,36 +9,45 @@ from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import quote
 
+from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from routellm_core.backends.wire import Operation, WireAnswer
+from routellm_core.backends.wire import WireAnswer
 from routellm_core.errors import BackendError
 from routellm_core.pricing import CHARACTERS_PER_TOKEN, price_of
 from routellm_core.providers.events import Events
 from routellm_core.server.accounts import Account
-from routellm_core.server.error_responses import SHUTTING_DOWN, RequestError, error_event, error_response, is_shutdown
+from routellm_core.server.error_responses import (
+    SHUTTING_DOWN,
+    RequestError,
+    error_event,
+    error_response,
+    is_anthropic,
+    is_shutdown,
+)
 from routellm_core.server.metrics import Metrics
 from routellm_core.server.records import RequestRecord
 from routellm_core.server.request_bodies import EmbeddingRequest, OperationRequest
 from routellm_core.server.service import RoutingService, decision_headers
 from routellm_core.server.usage import StreamedUsage, estimated_input, token_counts, with_usage
 
-__all__ = ["answer_embedding", "answer_request"]
+__all__ = ["answer_embedding", "answer_request", "count_tokens"]
 
 logger = logging.getLogger(__name__)
 
 _EMBEDDINGS = "embeddings"
-_SESSION_HEADERS = ("x-session-id", "x-session-affinity")
+_ASKED_FOR_USAGE = ("chat/completions", "completions")  # the others tell it unasked
+_SESSION_HEADERS = ("x-claude-code-session-id", "x-session-id", "x-session-affinity")
 
 
-async def answer_request(request: Request, operation: Operation, parsed: OperationRequest) -> Response:
+async def answer_request(request: Request, operation: str, parsed: OperationRequest) -> Response:
     """Decide, call the model and pass its answer on.
 
     Args:
         request: the client's request, which is watched: when the client leaves, the model's call is cancelled.
-        operation: which of OpenAI's operations this is.
+        operation: the path of OpenAI's operation, or ``messages``, Anthropic's.
         parsed: its body.
 
     Raises:
@@ -58,11 +67,9 @@ async def answer_request(request: Request, operation: Operation, parsed: Operati
         return await _answered(service, operation, parsed, account)
 
 
-async def _answered(
-    service: RoutingService, operation: Operation, parsed: OperationRequest, account: Account
-) -> Response:
+async def _answered(service: RoutingService, operation: str, parsed: OperationRequest, account: Account) -> Response:
     body: Mapping[str, Any] = parsed.sent
-    is_counted = bool(parsed.stream) and service.settings.count_streamed_tokens and operation != "responses"
+    is_counted = bool(parsed.stream) and service.settings.count_streamed_tokens and operation in _ASKED_FOR_USAGE
     wants_usage = bool((parsed.stream_options or {}).get("include_usage"))
     if is_counted and not wants_usage:
         body = with_usage(body)
@@ -70,18 +77,38 @@ async def _answered(
         answer, account.decision = await service.callers[operation].acall(account.decision, body)
     except BackendError as error:
         await account.cancel(error)
-        return error_response(error, decision_headers(account.decision))
+        return error_response(error, decision_headers(account.decision), is_anthropic=operation == "messages")
     except asyncio.CancelledError:
         await account.close({}, made=0)  # the model has read the request by now, and its provider charges for that
         raise
     headers = decision_headers(account.decision)
-    if dropped := service.backends[operation].dropped_fields(service.controller.models[account.decision.tier], body):
+    if dropped := service.dropped_fields(operation, account.decision.tier, parsed.sent):
         headers["x-routellm-dropped"] = ", ".join(quote(name, safe="") for name in dropped)
     if isinstance(answer, WireAnswer):
         await account.close(token_counts(answer.usage), made=int(len(answer.content) / CHARACTERS_PER_TOKEN))
         return Response(answer.content, media_type="application/json", headers=headers)
     account.first_event()
     return _RelayedStream(answer, StreamedUsage(is_hidden=is_counted and not wants_usage), account, headers)
+
+
+async def count_tokens(request: Request, parsed: OperationRequest) -> Response:
+    """Count the tokens of a request of the Messages API: as Anthropic does where its model would answer, else roughly.
+
+    Raises:
+        RouteLLMError: the request cannot be routed.
+    """
+    service: RoutingService = request.app.state.service
+    session = _session(request, parsed)
+    decision = await service.decide(parsed.conversation(), model=parsed.model, session=session)
+    request.scope["routellm"].decision = decision
+    headers = decision_headers(decision)
+    try:
+        counted = await service.messages.count_tokens(service.controller.models[decision.tier], parsed.sent)
+    except BackendError as error:
+        request.scope["routellm"].failed(error)
+        return error_response(error, headers, is_anthropic=True)
+    content = counted or to_json({"input_tokens": max(1, estimated_input(parsed.sent))})
+    return Response(content, media_type="application/json", headers=headers)
 
 
 async def answer_embedding(request: Request, parsed: EmbeddingRequest) -> Response:
@@ -166,7 +193,7 @@ class _RelayedStream(Response):
             self._account.failed(error)
         elif not isinstance(error, RequestError):
             logger.exception("a stream failed")
-        return error_event(error)
+        return error_event(error, is_anthropic=is_anthropic(scope))
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from routellm_core.controller import Controller
 from routellm_core.errors import RouteLLMError
 from routellm_core.providers.http import ModelClient
 from routellm_core.server.chat_page import chat_page_router
-from routellm_core.server.error_responses import error_response
+from routellm_core.server.error_responses import error_response, is_anthropic
 from routellm_core.server.gate import Gate
 from routellm_core.server.metrics import Metrics
 from routellm_core.server.operations import add_operations, add_probes
@@ -122,8 +122,8 @@ def _every_percent(quantiles: Any) -> list[float] | None:
     return None if quantiles is None else [float(value) for value in quantiles[:: max(1, (len(quantiles) - 1) // 100)]]
 
 
-async def _told(_request: Request, error: Exception) -> Response:
-    return error_response(error)
+async def _told(request: Request, error: Exception) -> Response:
+    return error_response(error, is_anthropic=is_anthropic(request.scope))
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Scope
 
 from routellm_core.errors import BackendError, RouteLLMError, RoutingError, ScoringError
 from routellm_core.providers.errors import redacted
@@ -19,6 +20,7 @@ __all__ = [
     "envelope",
     "error_event",
     "error_response",
+    "is_anthropic",
     "is_shutdown",
     "status_of",
 ]
@@ -31,6 +33,15 @@ _TYPES = {
     499: "invalid_request_error",
 }
 
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    529: "overloaded_error",
+}
 _ABOUT_THE_REQUEST = frozenset({400, 409, 413, 415, 422, 429})
 _FAILURES = {
     401: "did not accept this server's key",
@@ -115,8 +126,13 @@ def _words_for(error: Exception, status: int) -> str:
     return str(error) if isinstance(error, RouteLLMError) else f"internal error{_SEE_LOG}"
 
 
-def error_response(error: Exception, headers: dict[str, str] | None = None) -> Response:
-    """Return the answer that tells a client of ``error``."""
+def is_anthropic(scope: Scope) -> bool:
+    """Return whether a path is one of Anthropic's API, whose envelope is another."""
+    return "/v1/messages" in scope["path"]
+
+
+def error_response(error: Exception, headers: dict[str, str] | None = None, *, is_anthropic: bool = False) -> Response:
+    """Return the answer that tells a client of ``error``, in OpenAI's envelope or in Anthropic's."""
     headers = {**(getattr(error, "headers", None) or {}), **(headers or {})}
     if (seconds := getattr(error, "retry_after", None)) is not None:
         headers["Retry-After"] = str(math.ceil(seconds))
@@ -125,7 +141,10 @@ def error_response(error: Exception, headers: dict[str, str] | None = None) -> R
     if status_of(error) == 401 and isinstance(error, RequestError):
         headers["WWW-Authenticate"] = "Bearer"
     return Response(
-        to_json(envelope(error)), status_code=status_of(error), headers=headers, media_type="application/json"
+        _told(error, is_anthropic=is_anthropic),
+        status_code=status_of(error),
+        headers=headers,
+        media_type="application/json",
     )
 
 
@@ -134,6 +153,16 @@ def is_shutdown(error: asyncio.CancelledError) -> bool:
     return any("shutdown" in str(said) for said in error.args)
 
 
-def error_event(error: Exception) -> bytes:
+def error_event(error: Exception, *, is_anthropic: bool = False) -> bytes:
     """Return the event that tells of ``error`` in the middle of a stream."""
-    return b"data: " + to_json(envelope(error)) + b"\n\n"
+    name = b"event: error\n" if is_anthropic else b""
+    return name + b"data: " + _told(error, is_anthropic=is_anthropic) + b"\n\n"
+
+
+def _told(error: Exception, *, is_anthropic: bool) -> bytes:
+    body = envelope(error)
+    if not is_anthropic:
+        return to_json(body)
+    status = status_of(error)
+    kind = _ANTHROPIC_TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+    return to_json({"type": "error", "error": {"type": kind, "message": body["error"]["message"]}})

@@ -10,8 +10,16 @@ from starlette.datastructures import Headers, State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from routellm_core.errors import RouteLLMError
+from routellm_core.server.anthropic.backend import wanted_betas
 from routellm_core.server.connections import most_concurrent
-from routellm_core.server.error_responses import SHUTTING_DOWN, RequestError, error_response, is_shutdown, status_of
+from routellm_core.server.error_responses import (
+    SHUTTING_DOWN,
+    RequestError,
+    error_response,
+    is_anthropic,
+    is_shutdown,
+    status_of,
+)
 from routellm_core.server.records import REQUEST_ID, RequestRecord, request_logger
 
 __all__ = ["Gate"]
@@ -123,6 +131,7 @@ class Gate:
             )
         record.key = key
         await service.access.enter(key)
+        wanted_betas.set(headers.get("anthropic-beta"))
 
 
 def _path(scope: Scope) -> str:
@@ -173,4 +182,4 @@ class _Answer:
         self.record.error = self.record.error or str(error)
         if self.record.status is not None:
             raise error  # too late for another answer; the connection breaks, which tells the client
-        await error_response(error)(scope, receive, self.send)
+        await error_response(error, is_anthropic=is_anthropic(scope))(scope, receive, self.send)

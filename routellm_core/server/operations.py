@@ -12,8 +12,10 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 
 from routellm_core.server.answer_models import (
+    ANTHROPIC_ERRORS,
     ERRORS,
     STREAMED,
+    AnthropicMessage,
     ChatCompletion,
     Decision,
     Embeddings,
@@ -23,16 +25,19 @@ from routellm_core.server.answer_models import (
     Readiness,
     ResponseObject,
     TextCompletion,
+    TokenCount,
 )
-from routellm_core.server.answers import answer_embedding, answer_request
+from routellm_core.server.answers import answer_embedding, answer_request, count_tokens
 from routellm_core.server.metrics import Metrics
 from routellm_core.server.request_bodies import (
     ChatCompletionRequest,
     CompletionRequest,
     EmbeddingRequest,
+    MessagesRequest,
     Received,
     ResponseRequest,
     RouteRequest,
+    TokenCountRequest,
 )
 from routellm_core.server.service import RoutingService, decision_headers
 
@@ -94,6 +99,19 @@ def add_operations(app: FastAPI, *, needs_key: bool) -> frozenset[str]:
     async def embeddings(request: Request, body: EmbeddingRequest) -> Response:
         """Pass an embedding request on. Nothing is routed."""
         return await answer_embedding(request, body)
+
+    anthropic: dict[str, Any] = {"dependencies": key, "tags": ["Anthropic"]}
+    events = {**ANTHROPIC_ERRORS, **STREAMED}
+
+    @app.post("/v1/messages", response_model=AnthropicMessage, responses=events, **anthropic)
+    async def messages(request: Request, body: MessagesRequest) -> Response:
+        """Answer a request of Anthropic's Messages API likewise, by any model."""
+        return await answer_request(request, "messages", body)
+
+    @app.post("/v1/messages/count_tokens", response_model=TokenCount, responses=ANTHROPIC_ERRORS, **anthropic)
+    async def message_tokens(request: Request, body: TokenCountRequest) -> Response:
+        """Count its tokens: as Anthropic does where a model of its own would answer, else by the texts' length."""
+        return await count_tokens(request, body)
 
     @app.post("/v1/route", response_model=Decision, tags=["Routing"], **options)
     async def route(request: Request, body: RouteRequest) -> Response:

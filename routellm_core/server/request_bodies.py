@@ -18,10 +18,12 @@ __all__ = [
     "ChatCompletionRequest",
     "CompletionRequest",
     "EmbeddingRequest",
+    "MessagesRequest",
     "OperationRequest",
     "Received",
     "ResponseRequest",
     "RouteRequest",
+    "TokenCountRequest",
 ]
 
 _MOST_MESSAGES = 20_000
@@ -109,6 +111,29 @@ class ResponseRequest(OperationRequest):
             return [{"role": "user", "content": self.input or ""}]
         messages = [item for item in self.input if isinstance(item.get("role"), str)]
         return messages or [{"role": "user", "content": ""}]
+
+
+class TokenCountRequest(OperationRequest):
+    """``POST /v1/messages/count_tokens``, of Anthropic's API. Results of tools are no text of a user."""
+
+    messages: Items[Message] = Field(min_length=1, max_length=_MOST_MESSAGES)
+    system: str | Items[dict[str, Any]] | None = None
+    tools: Items[dict[str, Any]] | None = None
+
+    def conversation(self) -> Sequence[ChatMessage]:
+        """Return the messages, the system text first."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, *({"role": message.role, "content": message.content} for message in self.messages)]
+
+
+class MessagesRequest(TokenCountRequest):
+    """``POST /v1/messages``."""
+
+    max_tokens: StrictInt = Field(ge=1)
+    thinking: dict[str, Any] | None = None
+    tool_choice: dict[str, Any] | None = None
+    output_config: dict[str, Any] | None = None
+    output_format: dict[str, Any] | None = None
 
 
 class EmbeddingRequest(Received):

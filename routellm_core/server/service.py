@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, get_args
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ from routellm_core.providers.endpoints import neighbour, openai_endpoint
 from routellm_core.providers.errors import redacted
 from routellm_core.providers.http import ModelClient
 from routellm_core.server.access import AccessControl
+from routellm_core.server.anthropic.backend import MessagesBackend, MessagesReading
 from routellm_core.server.error_responses import RequestError
 from routellm_core.server.settings import ServerSettings
 from routellm_core.types import ModelPair, RoutingDecision, Tier
@@ -66,17 +68,15 @@ class RoutingService:
         if unpriced and any(key.dollars_per_day is not None for key in keys):
             logger.warning("dollars_per_day does not count %s: set input_ and output_cost_per_token", unpriced)
         self.backends = {operation: WireBackend(operation, client) for operation in get_args(Operation)}
-        self.callers = {
-            operation: AsyncResilientCaller(
-                backend,
-                controller.models,
-                reading=WireReading(operation),
-                operation=operation,
-                policy=controller.resilience,
-                cool_downs=controller.cool_downs,
-            )
+        self.messages = MessagesBackend(client, self.backends["chat/completions"])
+        caller = partial(AsyncResilientCaller, policy=controller.resilience, cool_downs=controller.cool_downs)
+        self.callers: dict[str, AsyncResilientCaller] = {
+            operation: caller(backend, controller.models, reading=WireReading(operation), operation=operation)
             for operation, backend in self.backends.items()
         }
+        self.callers["messages"] = caller(
+            self.messages, controller.models, reading=MessagesReading(), operation="messages"
+        )
         self._created = int(time.time())
 
     async def decide(self, conversation: Any, *, model: str, session: str | None) -> RoutingDecision:
@@ -113,6 +113,11 @@ class RoutingService:
                 code="model_not_found",
             )
         return neighbour(strong, wanted)
+
+    def dropped_fields(self, operation: str, tier: Tier, body: Mapping[str, Any]) -> list[str]:
+        """Return the fields of a request that the model of a tier does not get, since it would not understand them."""
+        backend = self.messages if operation == "messages" else self.backends[operation]
+        return backend.dropped_fields(self.controller.models[tier], body)
 
     def cooling_models(self) -> dict[str, float]:
         """Return for each model the seconds for which it is passed over after failures; 0 where it is not."""

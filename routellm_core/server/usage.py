@@ -18,7 +18,7 @@ _ENCODED = frozenset({"data", "file_data", "image_url", "url", "b64_json"})
 _CHARACTERS_OF_A_FILE = 4000
 _USUAL_OUTPUT = 1024
 
-_NOT_SAID = frozenset({"role", "id", "type", "index"})
+_NOT_SAID = frozenset({"role", "id", "type", "index", "signature", "stop_reason"})
 
 
 def token_counts(usage: Mapping[str, Any]) -> dict[str, int]:
@@ -87,6 +87,7 @@ class StreamedUsage:
     def __init__(self, *, is_hidden: bool) -> None:
         self.counts: dict[str, int] = {}
         self.characters = 0
+        self._usage: dict[str, Any] = {}
         self._is_hidden = is_hidden
 
     @property
@@ -101,17 +102,17 @@ class StreamedUsage:
             holder = data.get("response") or data.get("message") or data
             usage = holder.get("usage") if isinstance(holder, dict) else None
             if isinstance(usage, dict):
-                self.counts = {**self.counts, **token_counts(usage)}
+                # Anthropic's comes in two parts.
+                self._usage |= {name: value for name, value in usage.items() if value is not None}
+                self.counts = token_counts(self._usage) or self.counts
                 hides = hides or (self._is_hidden and data.get("choices") == [])
             self.characters += _characters(data)
         return _without_usage(events.raw) if hides else events.raw
 
 
 def _characters(data: Mapping[str, Any]) -> int:
-    said = [data.get("delta")]
-    for choice in data.get("choices") or ():
-        if isinstance(choice, dict):
-            said.append(choice.get("delta") or choice.get("text"))
+    choices = (choice for choice in data.get("choices") or () if isinstance(choice, dict))
+    said = [data.get("delta"), *(choice.get("delta") or choice.get("text") for choice in choices)]
     found = 0
     for value in said:  # it grows meanwhile
         if isinstance(value, str):

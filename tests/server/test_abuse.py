@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -253,11 +253,12 @@ class TestConnections:
         running = serve(server={"header_seconds": 0.5})
         with connected(running.url, 1) as (one,):
             ends = time.monotonic() + 20
-            with pytest.raises(OSError):  # noqa: PT011
+            with suppress(ConnectionError):
                 for letter in HEAD * 100:
                     one.sendall(bytes([letter]))
                     time.sleep(0.05)
                     assert time.monotonic() < ends
+            assert time.monotonic() < ends
         assert httpx.get(f"{running.url}/health").status_code == 200
 
     def test_half_a_body_is_told_of_and_frees_its_place(self, serve: Any) -> None:
@@ -319,7 +320,7 @@ class TestConnections:
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=running.base_url, limits=limits, timeout=90) as client:
             asked = [asyncio.create_task(client.post("/chat/completions", json=content)) for _ in range(300)]
-            while upstream.holding < 300:
+            while upstream.holding < 300:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
             upstream.release()
             answers = await asyncio.gather(*asked)

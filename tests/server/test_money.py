@@ -1,4 +1,4 @@
-"""Budgets hold: under concurrency, over processes and restarts, for clients that leave, for models that do not count."""
+"""Budgets hold: at once, over processes and restarts, for clients that leave and models that do not count."""
 
 from __future__ import annotations
 
