@@ -20,7 +20,7 @@ from routellm_core.controller import Controller
 from routellm_core.errors import RouteLLMError
 from routellm_core.providers.http import ModelClient
 from routellm_core.server.chat_page import chat_page_router
-from routellm_core.server.error_responses import error_response, is_anthropic
+from routellm_core.server.error_responses import error_response, is_anthropic, status_of
 from routellm_core.server.gate import Gate
 from routellm_core.server.metrics import Metrics
 from routellm_core.server.operations import add_operations, add_probes
@@ -28,6 +28,7 @@ from routellm_core.server.reading import BodyReader
 from routellm_core.server.records import REQUEST_ID
 from routellm_core.server.service import DECISION_FIELDS, RoutingService
 from routellm_core.server.settings import ServerSettings
+from routellm_core.server.terminal import Terminal
 
 __all__ = ["Reload", "create_app"]
 
@@ -123,6 +124,10 @@ def _every_percent(quantiles: Any) -> list[float] | None:
 
 
 async def _told(request: Request, error: Exception) -> Response:
+    if status_of(error) >= 500:
+        request.scope["routellm"].failed(error)
+    else:
+        request.scope["routellm"].error = str(error)
     return error_response(error, is_anthropic=is_anthropic(request.scope))
 
 
@@ -132,7 +137,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     wanted = asyncio.Event()
     reloading = asyncio.create_task(_reload_when(wanted, app))
     if handles_signal and hasattr(signal, "SIGHUP"):
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wanted.set)
+        terminal = Terminal()
+
+        def hung_up() -> None:
+            if terminal.has_closed:
+                signal.raise_signal(signal.SIGTERM)
+            else:
+                wanted.set()
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
     if handles_signal:
         _settle_memory()
     try:

@@ -20,7 +20,7 @@ from routellm_core.server.error_responses import (
     is_shutdown,
     status_of,
 )
-from routellm_core.server.records import REQUEST_ID, RequestRecord, request_logger
+from routellm_core.server.records import REQUEST_ID, REQUEST_LINES, RequestRecord
 
 __all__ = ["Gate"]
 
@@ -78,8 +78,8 @@ class Gate:
             record.operation = path if path in self._paths else getattr(scope.get("route"), "path", "unknown")
             metrics.requests(record.operation, str(record.status or 499)).inc()
             record.annotate_span()
-            if service.settings.request_log != "off":
-                request_logger(service.settings.request_log).info(record.line(service.settings.request_log))
+            if (form := service.settings.request_log) != "off" and REQUEST_LINES.isEnabledFor(logging.INFO):
+                REQUEST_LINES.info("%s", record.line(form))
 
     async def _answer(
         self, scope: Scope, receive: Receive, answer: _Answer, headers: Headers, *, is_guarded: bool
@@ -92,8 +92,6 @@ class Gate:
                 raise RequestError(f"no such path; did you mean /v1{path}? The base URL ends in /v1", status=404)
             await self._app(scope, receive, answer.send)
         except RouteLLMError as error:
-            if status_of(error) >= 500:
-                logger.warning("request %s failed: %s", answer.record.id, error)
             await answer.refuse(error, scope, receive)
         except asyncio.CancelledError as error:
             if not is_shutdown(error):

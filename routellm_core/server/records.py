@@ -9,27 +9,28 @@ import sys
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from routellm_core.server.settings import ClientKey
 from routellm_core.types import RoutingDecision
 
-__all__ = ["REQUEST_ID", "RequestRecord", "request_logger"]
+__all__ = ["REQUEST_ID", "REQUEST_LINES", "RequestRecord", "write_request_lines"]
 
 REQUEST_ID = "x-request-id"
 _FITTING_ID = re.compile(r"[\w.:=/+-]{1,128}", re.ASCII)
 logger = logging.getLogger(__name__)
-_LOGGER = logging.getLogger("routellm_core.server.requests")
+REQUEST_LINES = logging.getLogger("routellm_core.server.requests")
+"""The lines, at level INFO. They are written where the program, or :func:`write_request_lines`, lets them."""
 
 
-def request_logger(form: Literal["off", "text", "json"]) -> logging.Logger:
-    """Return the logger of the lines; unless it is off, it writes to standard error where nobody else listens to it."""
-    _LOGGER.setLevel(logging.CRITICAL if form == "off" else logging.INFO)
-    if form != "off" and not _LOGGER.handlers:
+def write_request_lines() -> None:
+    """Write them to standard error as they are, whatever else is logged."""
+    if not REQUEST_LINES.handlers:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(message)s"))
-        _LOGGER.addHandler(handler)
-    return _LOGGER
+        REQUEST_LINES.addHandler(handler)
+        REQUEST_LINES.setLevel(logging.INFO)
+        REQUEST_LINES.propagate = False
 
 
 @dataclass(slots=True)

@@ -25,7 +25,9 @@ from routellm_core.errors import ConfigError, RouteLLMError
 from routellm_core.server.app import create_app
 from routellm_core.server.connections import guarded, most_concurrent, raise_descriptor_limit
 from routellm_core.server.metrics import MULTIPROCESS_FOLDER
+from routellm_core.server.records import write_request_lines
 from routellm_core.server.settings import ServerSettings
+from routellm_core.server.terminal import Terminal
 
 __all__ = ["AppFactory", "run_server", "server_config"]
 
@@ -51,6 +53,7 @@ class AppFactory:
     def __call__(self) -> FastAPI:
         """Return the application."""
         logging.basicConfig(level=logging.INFO if self.verbose else logging.WARNING, format=_LOG_FORMAT)
+        write_request_lines()
         try:
             return create_app(*self.load(), reload=self.load)
         except RouteLLMError as error:
@@ -139,6 +142,10 @@ def server_config(app: Any, settings: ServerSettings, **options: Any) -> uvicorn
 
 
 class _Workers(Multiprocess):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._terminal = Terminal()
+        super().__init__(*args, **options)
+
     def run(self) -> None:
         """Run until a signal says stop; fail where the workers cannot start."""
         super().run()
@@ -154,6 +161,9 @@ class _Workers(Multiprocess):
 
     def handle_hup(self) -> Any:
         """Let each worker read its settings anew; uvicorn would restart them, faulty settings included."""
+        if self._terminal.has_closed:
+            self.should_exit.set()
+            return
         for process in self.processes:
             if process.pid is not None:
                 os.kill(process.pid, signal.SIGHUP)

@@ -73,7 +73,7 @@ def test_the_strong_model_gets_it_as_it_came(client: anthropic.Anthropic, claude
         max_tokens=50,
         messages=HELLO,
         system=system,
-        top_k=3,
+        extra_body={"top_k": 3},
         extra_headers={"anthropic-beta": "b-1,c-2"},
     )
     answer = raw.parse()
