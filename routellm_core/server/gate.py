@@ -77,7 +77,6 @@ class Gate:
             path = _path(scope)
             record.operation = path if path in self._paths else getattr(scope.get("route"), "path", "unknown")
             metrics.requests(record.operation, str(record.status or 499)).inc()
-            record.annotate_span()
             if (form := service.settings.request_log) != "off" and REQUEST_LINES.isEnabledFor(logging.INFO):
                 REQUEST_LINES.info("%s", record.line(form))
 
@@ -174,6 +173,8 @@ class _Answer:
             self.record.status = message["status"]
             named = (REQUEST_ID.encode(), self.record.id.encode())
             message = {**message, "headers": [*message["headers"], named]}
+        elif not message.get("more_body"):  # with which the request's span ends
+            self.record.annotate_span()
         await self._send(message)
 
     async def refuse(self, error: Exception, scope: Scope, receive: Receive) -> None:

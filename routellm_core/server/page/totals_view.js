@@ -16,6 +16,7 @@ export function showTotals(conversation, controls) {
   const atStrong = totals.saved === null ? null : totals.cost + totals.saved;
   byId("total-strong").textContent = shown(atStrong, format.dollars);
   byId("total-saved").textContent = shown(totals.saved, (saved) => savedText(saved, totals.cost));
+  byId("saved-now").textContent = totals.saved === null ? "" : `Saved ${savedText(totals.saved, totals.cost)}`;
   byId("what-if").textContent = [whatIf(conversation, controls), uncounted(totals)].filter(Boolean).join(" ");
 }
 
