@@ -13,7 +13,6 @@ import { keepChat } from "./store.js";
 import { showTotals } from "./totals_view.js";
 import { TurnView } from "./turn_view.js";
 
-const CURRENT = "routellm.chat"; // of this tab
 const prompt = byId("prompt");
 const scrolling = new Scrolling();
 const hasTouch = matchMedia("(pointer: coarse)");
@@ -38,20 +37,18 @@ async function start() {
   byId("change-key").hidden = !settings.needs_key;
   showFirstWords();
   showFigures();
-  const kept = (await chats.refresh(null)).find(({ id }) => id === currentOfTab());
-  if (kept && conversation.turns.length === 0 && !running) openChat(kept);
+  restore();
   if (settings.needs_key && !storedKey()) await askForKey();
   prompt.focus();
 }
 
-function currentOfTab(id = undefined) {
-  try {
-    if (id !== undefined) sessionStorage.setItem(CURRENT, id);
-    return sessionStorage.getItem(CURRENT);
-  } catch {
-    return null; // the browser has no storage: the chat ends with the page
-  }
+async function restore() {
+  const kept = (await chats.refresh(null)).find(({ id }) => id === history.state?.chat);
+  if (kept && conversation.turns.length === 0 && !running) openChat(kept);
 }
+
+/** Remember which chat is open: with this entry of the browser's history, which a reload keeps. */
+const remember = (chat) => history.replaceState({ chat }, "");
 
 function showStartFault(error) {
   const fault = byId("start-fault");
@@ -77,7 +74,7 @@ function showFigures() {
 async function keep() {
   const { isOver, ...chat } = conversation.saved();
   if (!isOver || chat.turns.length === 0) return;
-  currentOfTab(chat.id);
+  remember(chat.id);
   await keepChat(chat);
   await chats.refresh(conversation.id);
 }
@@ -213,7 +210,7 @@ function stopEditing() {
 
 function newChat() {
   leaveChat();
-  currentOfTab("");
+  remember(null);
   if (settings) {
     conversation = new Conversation(settings.models);
     controls.redraw();
@@ -243,7 +240,7 @@ function openChat(chat) {
     byId("turns").append(view.node);
     view.restore(settings);
   }
-  currentOfTab(chat.id);
+  remember(chat.id);
   controls.redraw();
   showFigures();
   showControls(false);

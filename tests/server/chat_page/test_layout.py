@@ -128,7 +128,7 @@ def test_everything_can_be_done_by_keyboard(page: ChatPage, serve: Serve) -> Non
     ]
     assert [name for name in seen if name in in_order] == in_order
     ringed = page.script(
-        "return [...document.querySelectorAll('button, select, summary')].filter(e => e.offsetParent)"
+        "return [...document.querySelectorAll('button, select, summary')].filter(e => e.checkVisibility() && !e.disabled)"
         ".filter(e => { e.focus({focusVisible: true}); return getComputedStyle(e).outlineStyle === 'none' })"
         ".map(e => e.id || e.textContent)"
     )
