@@ -61,13 +61,13 @@ export class TurnView {
   }
 
   #actions(isMain) {
-    if (!isMain) return [button("Put away", () => this.#putAway(), { "aria-label": "Put the other answer away" })];
+    if (!isMain) return [button("Put away", () => this.#putAway(), { "aria-label": "Put away the other answer" })];
     const { answers, shown, beside } = this.#turn;
     const main = answers[shown];
     const actions = [];
     if (this.#isLast) {
       const tier = OTHER[main.decision?.tier];
-      if (!main.error) actions.push(button("Retry", this.on.retry, { "aria-label": "Ask again" }));
+      if (!main.error) actions.push(button("Retry", this.on.retry, { "aria-label": "Retry, ask again" }));
       if (tier && beside === null) actions.push(button(`Ask ${tier}`, () => this.on.other(tier), { "aria-label": `Ask the ${tier} model as well` }));
       actions.push(button("Edit", this.on.edit, { "aria-label": "Edit your message" }));
     }
