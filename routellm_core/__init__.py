@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         RouteLLMError,
         RoutingError,
         ScoringError,
+        UnfittingRequestError,
         UnknownRouterError,
         UnsupportedPromptError,
     )
@@ -48,6 +49,7 @@ _HOMES = {
     "RouteLLMError": "errors",
     "RoutingError": "errors",
     "ScoringError": "errors",
+    "UnfittingRequestError": "errors",
     "UnknownRouterError": "errors",
     "UnsupportedPromptError": "errors",
     "routing_prompt": "prompts",
@@ -79,6 +81,7 @@ __all__ = [
     "RoutingDecision",
     "RoutingError",
     "ScoringError",
+    "UnfittingRequestError",
     "UnknownRouterError",
     "UnsupportedPromptError",
     "available_routers",

@@ -7,9 +7,12 @@ from copy import copy
 from types import TracebackType
 from typing import Any
 
+from pydantic_core import to_json
+
+from routellm_core.turns import Recorder
 from routellm_core.types import RoutingDecision
 
-__all__ = ["AsyncRoutedStream", "RoutedStream", "attach_decision"]
+__all__ = ["AsyncRoutedStream", "RoutedStream", "answer_content", "attach_decision"]
 
 
 def attach_decision(response: Any, decision: RoutingDecision) -> Any:
@@ -23,6 +26,22 @@ def attach_decision(response: Any, decision: RoutingDecision) -> Any:
     return copied
 
 
+def answer_content(answer: Any) -> bytes:
+    """Return an answer or a chunk of a stream as JSON, or nothing where it is none of an SDK's objects."""
+    dump = getattr(answer, "model_dump", None)
+    return to_json(dump(mode="json", warnings=False)) if callable(dump) else b""
+
+
+def _has_marks(chunk: Any) -> bool:
+    """Return whether a chunk holds more than text: tool calls, signatures."""
+    choices = getattr(chunk, "choices", None)
+    delta = getattr(choices[0], "delta", None) if choices else None
+    return any(getattr(delta, name, None) for name in _MARKED_FIELDS)
+
+
+_MARKED_FIELDS = ("tool_calls", "thinking_blocks", "reasoning_details", "provider_specific_fields")
+
+
 class RoutedStream:
     """A stream of chat completion chunks that knows its decision.
 
@@ -30,8 +49,9 @@ class RoutedStream:
         routing: the decision; known before the first chunk is read.
     """
 
-    def __init__(self, chunks: Iterator[Any], routing: RoutingDecision) -> None:
+    def __init__(self, chunks: Iterator[Any], routing: RoutingDecision, recorder: Recorder | None = None) -> None:
         self.routing = routing
+        self._recorder = recorder
         self._chunks = chunks
         self._is_first = True
 
@@ -40,6 +60,8 @@ class RoutedStream:
 
     def __next__(self) -> Any:
         chunk = next(self._chunks)
+        if self._recorder is not None and (self._is_first or _has_marks(chunk)):
+            self._recorder.saw(answer_content(chunk))
         if self._is_first:
             self._is_first = False
             return attach_decision(chunk, self.routing)
@@ -63,8 +85,9 @@ class RoutedStream:
 class AsyncRoutedStream:
     """The asynchronous twin of :class:`RoutedStream`."""
 
-    def __init__(self, chunks: AsyncIterator[Any], routing: RoutingDecision) -> None:
+    def __init__(self, chunks: AsyncIterator[Any], routing: RoutingDecision, recorder: Recorder | None = None) -> None:
         self.routing = routing
+        self._recorder = recorder
         self._chunks = chunks
         self._is_first = True
 
@@ -73,6 +96,8 @@ class AsyncRoutedStream:
 
     async def __anext__(self) -> Any:
         chunk = await anext(self._chunks)
+        if self._recorder is not None and (self._is_first or _has_marks(chunk)):
+            await self._recorder.asaw(answer_content(chunk))
         if self._is_first:
             self._is_first = False
             return attach_decision(chunk, self.routing)

@@ -3,10 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict
 
 from routellm_core.errors import UnsupportedPromptError
-from routellm_core.prompts import message_text, plain_messages, routing_prompt
+from routellm_core.prompts import as_messages, message_text, routing_prompt
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -65,33 +64,39 @@ def test_message_text_passes_over_what_is_not_text() -> None:
     )
 
 
-class Sdk(BaseModel):
-    """An object of an SDK."""
+class Dumped:
+    """Any client's own message object."""
 
-    model_config = ConfigDict(extra="allow")
+    def __init__(self, **fields: Any) -> None:
+        self._fields = fields
 
-
-def test_objects_of_an_sdk_are_the_mappings_that_they_stand_for() -> None:
-    call = Sdk(id="t", type="function", function=Sdk(name="f", arguments="{}"))
-    part = Sdk(type="text", text="What is it?", annotations=None)
-    messages: list[Any] = [
-        {"role": "user", "content": [part]},
-        Sdk(role="assistant", content=None, tool_calls=[call], refusal=None),
-        {"role": "tool", "tool_call_id": "t", "content": "3"},
-    ]
-    assert plain_messages(messages) == [
-        {"role": "user", "content": [{"type": "text", "text": "What is it?"}]},
-        {
-            "role": "assistant",
-            "content": None,
-            "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
-        },
-        messages[2],
-    ]
-    assert routing_prompt(messages) == "What is it?"
+    def model_dump(self, *, exclude_none: bool = False) -> dict[str, Any]:
+        return {key: value for key, value in self._fields.items() if value is not None or not exclude_none}
 
 
-def test_plain_messages_are_the_same_object() -> None:
-    messages = [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]
-    assert plain_messages(messages) is messages
-    assert plain_messages("Hi") == "Hi"
+def test_what_has_a_model_dump_is_a_message_and_so_are_its_parts() -> None:
+    from litellm.types.utils import Message
+    from openai.types.chat import ChatCompletionMessage
+
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    for answer in (
+        Message(content=None, role="assistant", tool_calls=[call]),
+        ChatCompletionMessage(content=None, role="assistant", tool_calls=[call]),  # type: ignore[list-item]
+        Dumped(role="assistant", content=None, refusal=None, tool_calls=[Dumped(**call)]),
+        {"role": "assistant", "content": None, "tool_calls": [Dumped(**call)]},
+    ):
+        messages = [
+            {"role": "user", "content": [Dumped(type="text", text="question")]},
+            answer,
+            {"role": "tool", "tool_call_id": "1", "content": "r"},
+        ]
+        plain = as_messages(messages)
+        assert plain[0] == {"role": "user", "content": [{"type": "text", "text": "question"}]}
+        assert plain[1] == {"role": "assistant", "content": None, "tool_calls": [call]}
+        assert routing_prompt(messages) == "question"
+
+
+def test_plain_messages_stay_as_they_are() -> None:
+    messages = [{"role": "user", "content": "q", "name": None}, {"role": "assistant", "content": [CALL], "x": IMAGE}]
+    assert as_messages(messages) == messages
+    assert as_messages(tuple(messages)) == messages

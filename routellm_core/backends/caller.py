@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from routellm_core.backends.base import AsyncBackend, ChatBackend, ModelSettings
@@ -61,7 +61,12 @@ class AsyncResilientCaller:
         self._has_other = self._policy.fallback and models["strong"] != models["weak"]
 
     async def acall(
-        self, decision: RoutingDecision, parameters: Mapping[str, Any], *, attempts: int | None = None
+        self,
+        decision: RoutingDecision,
+        parameters: Mapping[str, Any],
+        *,
+        attempts: int | None = None,
+        request_for: Callable[[Tier], Mapping[str, Any]] | None = None,
     ) -> tuple[Any, RoutingDecision]:
         """Return the answer and the decision as it ended (see ``fallback_from``).
 
@@ -69,16 +74,17 @@ class AsyncResilientCaller:
             decision: whom to ask first.
             parameters: of the operation.
             attempts: calls of one model, where it is not the policy's number.
+            request_for: the parameters for one tier, where they are not the same for all.
 
         Raises:
             BackendError: not to be repaired by asking the other model, or both models failed.
         """
         course: Course[Any] = Course(self._rungs(decision.tier, attempts), self._policy, self._cool_downs)
-        answer, rung = await arun(course, lambda rung: self._aattempt(rung, parameters))
+        answer, rung = await arun(course, lambda rung: self._aattempt(rung, _of(rung, parameters, request_for)))
         return answer, self._ended(decision, course, rung)
 
     async def _aattempt(self, rung: Rung, parameters: Mapping[str, Any]) -> tuple[Any, Emptiness | None]:
-        model = self._models[rung.key]  # type: ignore[index]
+        model = self._models[rung.key]
         request = fitted(model, self._operation, parameters)
         if not parameters.get("stream"):
             answer = await self._backend.acomplete(model, request)
@@ -130,16 +136,27 @@ class ResilientCaller(AsyncResilientCaller):
         self._blocking = backend
 
     def call(
-        self, decision: RoutingDecision, parameters: Mapping[str, Any], *, attempts: int | None = None
+        self,
+        decision: RoutingDecision,
+        parameters: Mapping[str, Any],
+        *,
+        attempts: int | None = None,
+        request_for: Callable[[Tier], Mapping[str, Any]] | None = None,
     ) -> tuple[Any, RoutingDecision]:
         """Do as :meth:`acall` does, and block."""
         course: Course[Any] = Course(self._rungs(decision.tier, attempts), self._policy, self._cool_downs)
-        answer, rung = run(course, lambda rung: self._attempt(rung, parameters))
+        answer, rung = run(course, lambda rung: self._attempt(rung, _of(rung, parameters, request_for)))
         return answer, self._ended(decision, course, rung)
 
     def _attempt(self, rung: Rung, parameters: Mapping[str, Any]) -> tuple[Any, Emptiness | None]:
-        model = self._models[rung.key]  # type: ignore[index]
+        model = self._models[rung.key]
         answer = self._blocking.complete(model, fitted(model, self._operation, parameters))
         if parameters.get("stream"):
             return opened(answer, self._reading, name=model.model, seconds=model.opening_seconds)
         return answer, self._reading.emptiness(answer) if self._has_other else None
+
+
+def _of(
+    rung: Rung, parameters: Mapping[str, Any], request_for: Callable[[Tier], Mapping[str, Any]] | None
+) -> Mapping[str, Any]:
+    return parameters if request_for is None else request_for(rung.key)

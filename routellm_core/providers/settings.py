@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -27,6 +27,12 @@ class ModelSettings(BaseModel):
         rename_params: parameters that it takes under another name, such as ``{"max_tokens": "max_completion_tokens"}``.
         drop_message_fields: keys of messages that it refuses in a history which another model wrote, such as
             ``["reasoning_content"]``.
+        context_window: tokens that a request may have, where litellm's map does not know the model.
+        max_output_tokens: tokens that an answer may have, likewise.
+        modalities: what it reads beside text, of image, audio, file and video, likewise.
+        tools: whether it calls tools, likewise.
+        json_schema: whether its answers follow a JSON schema, likewise.
+        cached_input_cost_per_token: dollars for what the provider's prompt cache holds, likewise.
         input_cost_per_token: dollars, where the price map does not know the model.
         output_cost_per_token: dollars, likewise.
         relay: whether this model is called over OpenAI's protocol, without an SDK in between. None leaves it to the
@@ -46,6 +52,12 @@ class ModelSettings(BaseModel):
     drop_params: bool | tuple[str, ...] = ()
     rename_params: dict[str, str] = Field(default_factory=dict)
     drop_message_fields: tuple[str, ...] = ()
+    context_window: int | None = Field(default=None, ge=1)
+    max_output_tokens: int | None = Field(default=None, ge=1)
+    modalities: tuple[Literal["text", "image", "audio", "file", "video"], ...] | None = None
+    tools: bool | None = None
+    json_schema: bool | None = None
+    cached_input_cost_per_token: float | None = Field(default=None, ge=0)
     input_cost_per_token: float | None = Field(default=None, ge=0)
     output_cost_per_token: float | None = Field(default=None, ge=0)
     relay: bool | None = None

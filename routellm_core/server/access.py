@@ -105,7 +105,7 @@ class AccessControl:
         """
         if key is None:
             return
-        identity = _identity(key)
+        identity = key.identity
         self._in_progress[identity] += 1
         if key.max_concurrent and self._in_progress[identity] > key.max_concurrent:
             raise _exhausted(f"{key.max_concurrent} requests at a time", "rate_limit_exceeded", 0.0)
@@ -120,7 +120,7 @@ class AccessControl:
     def leave(self, key: ClientKey | None) -> None:
         """End a request."""
         if key is not None:
-            identity = _identity(key)
+            identity = key.identity
             self._in_progress[identity] -= 1
             if not self._in_progress[identity]:
                 del self._in_progress[identity]
@@ -211,11 +211,6 @@ def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
-def _identity(key: ClientKey) -> str:
-    # Not the name: without one of its own, a key's name is its place in the list, which a reload can change.
-    return _digest(key.key.get_secret_value()).hex()
-
-
 def _spent_by(key: ClientKey) -> str:
     # Without the limit itself, which a reload can change in the middle of a day.
-    return f"routellm-dollars/{_identity(key)}"
+    return f"routellm-dollars/{key.identity}"

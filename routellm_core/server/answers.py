@@ -32,6 +32,7 @@ from routellm_core.server.records import RequestRecord
 from routellm_core.server.request_bodies import EmbeddingRequest, OperationRequest
 from routellm_core.server.service import RoutingService, decision_headers
 from routellm_core.server.usage import StreamedUsage, estimated_input, token_counts, with_usage
+from routellm_core.turns import Recorder, Turn
 
 __all__ = ["answer_embedding", "answer_request", "count_tokens"]
 
@@ -39,7 +40,6 @@ logger = logging.getLogger(__name__)
 
 _EMBEDDINGS = "embeddings"
 _ASKED_FOR_USAGE = ("chat/completions", "completions")  # the others tell it unasked
-_SESSION_HEADERS = ("x-claude-code-session-id", "x-session-id", "x-session-affinity")
 
 
 async def answer_request(request: Request, operation: str, parsed: OperationRequest) -> Response:
@@ -56,25 +56,30 @@ async def answer_request(request: Request, operation: str, parsed: OperationRequ
     service: RoutingService = request.app.state.service
     metrics: Metrics = request.app.state.metrics
     record: RequestRecord = request.scope["routellm"]
+    turn = await request.app.state.bodies.apart(record.held, _turn_of, request, parsed)
+    if service.settings.log_prompts:
+        record.prompt = turn.messages
     async with _cancelled_when_client_leaves(request.receive):
-        conversation = parsed.conversation()
-        if service.settings.log_prompts:
-            record.prompt = conversation
-        decision = await service.decide(conversation, model=parsed.model, session=_session(request, parsed))
+        decision = await service.decide(turn, model=parsed.model)
         metrics.decided(decision)
         account = Account(service.access, metrics, service.prices, record, decision, parsed.sent)
         await account.reserve()
-        return await _answered(service, operation, parsed, account)
+        return await _answered(service, operation, parsed, turn, account)
 
 
-async def _answered(service: RoutingService, operation: str, parsed: OperationRequest, account: Account) -> Response:
+async def _answered(
+    service: RoutingService, operation: str, parsed: OperationRequest, turn: Turn, account: Account
+) -> Response:
     body: Mapping[str, Any] = parsed.sent
     is_counted = bool(parsed.stream) and service.settings.count_streamed_tokens and operation in _ASKED_FOR_USAGE
     wants_usage = bool((parsed.stream_options or {}).get("include_usage"))
     if is_counted and not wants_usage:
         body = with_usage(body)
     try:
-        answer, account.decision = await service.callers[operation].acall(account.decision, body)
+        request_for = await service.controller.arequest_for(turn, body)
+        answer, account.decision = await service.callers[operation].acall(
+            account.decision, body, request_for=request_for
+        )
     except BackendError as error:
         await account.cancel(error)
         return error_response(error, decision_headers(account.decision), is_anthropic=operation == "messages")
@@ -84,11 +89,14 @@ async def _answered(service: RoutingService, operation: str, parsed: OperationRe
     headers = decision_headers(account.decision)
     if dropped := service.dropped_fields(operation, account.decision.tier, parsed.sent):
         headers["x-routellm-dropped"] = ", ".join(quote(name, safe="") for name in dropped)
+    recorder = service.controller.recorder(turn, account.decision)
     if isinstance(answer, WireAnswer):
+        await recorder.asaw(answer.content)
         await account.close(token_counts(answer.usage), made=int(len(answer.content) / CHARACTERS_PER_TOKEN))
         return Response(answer.content, media_type="application/json", headers=headers)
     account.first_event()
-    return _RelayedStream(answer, StreamedUsage(is_hidden=is_counted and not wants_usage), account, headers)
+    usage = StreamedUsage(is_hidden=is_counted and not wants_usage)
+    return _RelayedStream(answer, usage, account, recorder, headers)
 
 
 async def count_tokens(request: Request, parsed: OperationRequest) -> Response:
@@ -98,8 +106,8 @@ async def count_tokens(request: Request, parsed: OperationRequest) -> Response:
         RouteLLMError: the request cannot be routed.
     """
     service: RoutingService = request.app.state.service
-    session = _session(request, parsed)
-    decision = await service.decide(parsed.conversation(), model=parsed.model, session=session)
+    turn = await request.app.state.bodies.apart(request.scope["routellm"].held, _turn_of, request, parsed)
+    decision = await service.decide(turn, model=parsed.model)
     request.scope["routellm"].decision = decision
     headers = decision_headers(decision)
     try:
@@ -145,11 +153,10 @@ async def answer_embedding(request: Request, parsed: EmbeddingRequest) -> Respon
     return Response(answer.content, media_type="application/json")
 
 
-def _session(request: Request, parsed: OperationRequest) -> str | None:
-    for header in _SESSION_HEADERS:
-        if value := request.headers.get(header):
-            return value
-    return parsed.prompt_cache_key or parsed.user or None
+def _turn_of(request: Request, parsed: OperationRequest) -> Turn:
+    key = request.scope["routellm"].key
+    client = "" if key is None else key.identity
+    return Turn.of(parsed.conversation(), parsed.sent, headers=request.headers, client=client)
 
 
 class _RelayedStream(Response):
@@ -158,7 +165,12 @@ class _RelayedStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, events: AsyncIterator[Events], usage: StreamedUsage, account: Account, headers: Mapping[str, str]
+        self,
+        events: AsyncIterator[Events],
+        usage: StreamedUsage,
+        account: Account,
+        recorder: Recorder,
+        headers: Mapping[str, str],
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -166,12 +178,14 @@ class _RelayedStream(Response):
         self._events = events
         self._usage = usage
         self._account = account
+        self._recorder = recorder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             async with _cancelled_when_client_leaves(receive):
                 async for events in self._events:
+                    await self._recorder.asaw(events.raw)
                     if passed := self._usage.passed(events):
                         await send({"type": "http.response.body", "body": passed, "more_body": True})
         except RequestError:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from routellm_core.errors import BackendError, RouteLLMError, RoutingError, ScoringError
-from routellm_core.providers.errors import redacted
+from routellm_core.providers.redaction import redacted
 
 __all__ = [
     "SHUTTING_DOWN",

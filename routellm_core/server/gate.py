@@ -18,7 +18,6 @@ from routellm_core.server.error_responses import (
     error_response,
     is_anthropic,
     is_shutdown,
-    status_of,
 )
 from routellm_core.server.records import REQUEST_ID, REQUEST_LINES, RequestRecord
 

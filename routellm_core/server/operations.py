@@ -40,6 +40,7 @@ from routellm_core.server.request_bodies import (
     TokenCountRequest,
 )
 from routellm_core.server.service import RoutingService, decision_headers
+from routellm_core.turns import Turn
 
 __all__ = ["add_operations", "add_probes"]
 
@@ -117,7 +118,7 @@ def add_operations(app: FastAPI, *, needs_key: bool) -> frozenset[str]:
     async def route(request: Request, body: RouteRequest) -> Response:
         """Return the decision for a prompt or for messages, without calling a model."""
         service: RoutingService = request.app.state.service
-        decision = await service.decide(body.conversation(), model=body.model, session=None)
+        decision = await service.decide(Turn.of(body.conversation()), model=body.model)
         request.app.state.metrics.decided(decision)
         request.scope["routellm"].decision = decision
         return JSONResponse(decision.as_dict(), headers=decision_headers(decision))

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -30,6 +31,7 @@ _SCANNED = 256 * 1024  # bytes in one go
 _BODIES_AT_ONCE = 8
 _NOT_A_BACKSLASH = re.compile(rb"[^\\]")
 
+_T = TypeVar("_T")
 _Kind = TypeVar("_Kind", bound=Received)
 
 
@@ -56,10 +58,14 @@ class BodyReader:
         """
         _check_type(request.headers.get("content-type", ""))
         content = await self._content(request, limit)
-        if len(content) <= _LARGE:
-            return _parsed(content, kind)
+        return await self.apart(len(content), _parsed, content, kind)
+
+    async def apart(self, length: int, function: Callable[..., _T], *args: Any) -> _T:
+        """Return what a function makes of a body; where that is long, the event loop goes on meanwhile."""
+        if length <= _LARGE:
+            return function(*args)
         # Not to_thread: several of its threads together would keep the event loop from Python's lock.
-        return await asyncio.get_running_loop().run_in_executor(self._thread, _parsed, content, kind)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(function, *args))
 
     def release(self, held: int) -> None:
         """Free what a request held."""

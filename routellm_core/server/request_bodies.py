@@ -6,7 +6,7 @@ much.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, PrivateAttr, StrictBool, StrictInt
@@ -68,7 +68,7 @@ class OperationRequest(Received):
     metadata: dict[str, Any] | None = None
 
     def conversation(self) -> Sequence[ChatMessage]:
-        """Return the messages to route on."""
+        """Return the messages."""
         raise NotImplementedError
 
 
@@ -86,7 +86,8 @@ class ChatCompletionRequest(OperationRequest):
 
     def conversation(self) -> Sequence[ChatMessage]:
         """Return the messages."""
-        return [{"role": message.role, "content": message.content} for message in self.messages]
+        messages: Sequence[ChatMessage] = self.sent["messages"]
+        return messages
 
 
 class CompletionRequest(OperationRequest):
@@ -106,11 +107,21 @@ class ResponseRequest(OperationRequest):
     input: str | Items[dict[str, Any]] | None = None
 
     def conversation(self) -> Sequence[ChatMessage]:
-        """Return the input's messages; items that are none (tool calls and their outputs) are passed over."""
+        """Return the input's messages; tool calls and their outputs are messages of the assistant's and of tools."""
         if not isinstance(self.input, list):
             return [{"role": "user", "content": self.input or ""}]
-        messages = [item for item in self.input if isinstance(item.get("role"), str)]
-        return messages or [{"role": "user", "content": ""}]
+        return [message for item in self.input if (message := _as_message(item))] or [{"role": "user", "content": ""}]
+
+
+def _as_message(item: Mapping[str, Any]) -> ChatMessage | None:
+    kind, call = str(item.get("type") or ""), item.get("call_id")
+    if isinstance(item.get("role"), str):
+        return item
+    if kind.endswith("_call_output"):
+        return {"role": "tool", "tool_call_id": call, "content": ""}
+    if kind.endswith("_call"):
+        return {"role": "assistant", "content": "", "tool_calls": [{"id": call}] if call else []}
+    return {"role": "assistant", "content": "", "reasoning": item} if kind == "reasoning" else None
 
 
 class TokenCountRequest(OperationRequest):
@@ -123,7 +134,7 @@ class TokenCountRequest(OperationRequest):
     def conversation(self) -> Sequence[ChatMessage]:
         """Return the messages, the system text first."""
         system = [{"role": "system", "content": self.system}] if self.system else []
-        return [*system, *({"role": message.role, "content": message.content} for message in self.messages)]
+        return [*system, *self.sent["messages"]]
 
 
 class MessagesRequest(TokenCountRequest):

@@ -12,18 +12,20 @@ from urllib.parse import quote
 from routellm_core.backends.base import ModelSettings
 from routellm_core.backends.caller import AsyncResilientCaller
 from routellm_core.backends.wire import Operation, WireAnswer, WireBackend, WireReading
+from routellm_core.capabilities import Capabilities, common_capabilities
 from routellm_core.controller import Controller
+from routellm_core.decision import format_model_name, requested_model
 from routellm_core.errors import InvalidThresholdError, RoutingError
-from routellm_core.model_names import format_model_name, parse_model_name
 from routellm_core.pricing import Price, price_of
 from routellm_core.providers.endpoints import neighbour, openai_endpoint
-from routellm_core.providers.errors import redacted
 from routellm_core.providers.http import ModelClient
+from routellm_core.providers.redaction import redacted
 from routellm_core.server.access import AccessControl
 from routellm_core.server.anthropic.backend import MessagesBackend, MessagesReading
 from routellm_core.server.error_responses import RequestError
 from routellm_core.server.settings import ServerSettings
-from routellm_core.types import ModelPair, RoutingDecision, Tier
+from routellm_core.turns import Turn
+from routellm_core.types import RoutingDecision, Tier
 
 __all__ = ["DECISION_FIELDS", "RoutingService", "decision_headers"]
 
@@ -79,15 +81,15 @@ class RoutingService:
         )
         self._created = int(time.time())
 
-    async def decide(self, conversation: Any, *, model: str, session: str | None) -> RoutingDecision:
-        """Return the decision for a conversation.
+    async def decide(self, turn: Turn, *, model: str) -> RoutingDecision:
+        """Return the decision for a request.
 
         Raises:
             RequestError: there is no such model here (404).
             RoutingError: the conversation cannot be routed.
         """
         try:
-            return await self.controller.adecide(conversation, model=model, session=session)
+            return await self.controller.adecide(turn, model=model)
         except InvalidThresholdError as error:
             raise RequestError(str(error), param="model", code="invalid_value") from error
         except RoutingError as error:
@@ -139,9 +141,11 @@ class RoutingService:
         """Return what ``GET /v1/models`` lists: each router at its default threshold, ``auto``, the two models."""
         routed = ["auto", *self.router_model_names()]
         pair = dict.fromkeys((self.controller.model_pair.strong, self.controller.model_pair.weak))
+        able = self.controller.selector().capabilities
+        by_name = {self.controller.model_pair.of(tier): able[tier] for tier in able}
         return [
             *(self._card(name, "routellm") for name in routed),
-            *(self._card(name, name.partition("/")[0]) for name in pair),
+            *(self._card(name, name.partition("/")[0], by_name[name]) for name in pair),
         ]
 
     def model_card(self, name: str) -> dict[str, Any]:
@@ -162,17 +166,25 @@ class RoutingService:
         thresholds = {name: self.controller.selector(name).threshold for name in self.controller.routers}
         return [format_model_name(name, value) for name, value in thresholds.items() if value is not None]
 
-    def _card(self, name: str, owner: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": self._created, "owned_by": owner}
+    def _card(self, name: str, owner: str, able: Capabilities | None = None) -> dict[str, Any]:
+        """Describe a model; of a routed one, what holds for both models."""
+        if able is None:
+            able = common_capabilities(self.controller.selector().capabilities.values())
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._created,
+            "owned_by": owner,
+            "context_window": able.context_window,
+            "max_output_tokens": able.max_output_tokens,
+        }
 
     def _is_known(self, name: str) -> bool:
-        pair: ModelPair = self.controller.model_pair
-        if name in ("auto", "strong", "weak", pair.strong, pair.weak):
-            return True
         try:
-            return parse_model_name(name).router in self.controller.routers
+            wish = requested_model(name, self.controller.model_pair)
         except RoutingError:
             return False
+        return wish.router is None or wish.router in self.controller.routers
 
     def _no_such_model(self, why: str) -> RequestError:
         known = ", ".join(card["id"] for card in self.model_cards())

@@ -48,10 +48,10 @@ def estimated_input(body: Mapping[str, Any]) -> int:
         elif isinstance(value, dict):
             waiting.extend(item for name, item in value.items() if name not in _ENCODED)
             characters += _CHARACTERS_OF_A_FILE * len(_ENCODED & value.keys())
+        elif isinstance(value, list) and value and isinstance(value[0], int):  # tokens
+            characters += int(CHARACTERS_PER_TOKEN) * len(value)
         elif isinstance(value, list):
             waiting.extend(value)
-        elif isinstance(value, int):  # a token
-            characters += int(CHARACTERS_PER_TOKEN)
     return int(characters / CHARACTERS_PER_TOKEN)
 
 

@@ -11,14 +11,8 @@ from typing import Any
 import pytest
 
 from routellm_core.errors import BackendError
-from routellm_core.providers.errors import (
-    backend_error,
-    is_retryable,
-    redacted,
-    refusal,
-    retry_after,
-    safe_cause,
-)
+from routellm_core.providers.errors import backend_error, is_retryable, refusal, retry_after
+from routellm_core.providers.redaction import redacted, safe_cause
 
 
 class Foreign(Exception):

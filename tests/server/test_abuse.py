@@ -69,6 +69,7 @@ LARGE: dict[str, tuple[str, bytes, int]] = {
     ),
     "tokens and one that is none": ("completions", body("prompt", numbers(1_000_000, "true")), 400),
     "tokens, 30 MB": ("completions", body("prompt", numbers(15 * MEGABYTE)), 400),
+    "as many tokens as may be": ("completions", body("prompt", numbers(900_000)), 200),
     "tokens to embed": ("embeddings", body("input", numbers(900_000)), 200),
     "lists in lists": ("embeddings", body("input", b"[" + b"[]," * 4 * MEGABYTE + b"[]]"), 400),
     "keys": (

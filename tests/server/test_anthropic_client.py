@@ -274,7 +274,7 @@ def test_routing_goes_by_the_user_s_last_words() -> None:
     call = {"type": "tool_use", "id": "t", "name": "get_weather", "input": {}}
     turns = [*HELLO, {"role": "assistant", "content": [call]}, {"role": "user", "content": [result]}]
     body = {"model": "auto", "max_tokens": 9, "messages": turns, "system": "Be brief."}
-    assert routing_prompt(MessagesRequest.model_validate(body).conversation()) == "Hello!"
+    assert routing_prompt(MessagesRequest.model_validate(body).keep(body).conversation()) == "Hello!"
 
 
 class TestCountTokens:
