@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
-from routellm_core.embeddings.base import Embedder, Embeddings
+from routellm_core.embeddings.base import Embedder, Embeddings, semantic_width
 
 __all__ = ["CachedEmbedder", "default_cache_path"]
 
@@ -50,6 +50,11 @@ class CachedEmbedder:
     def dimension(self) -> int | None:
         """The wrapped embedder's."""
         return self._embedder.dimension
+
+    @property
+    def semantic_dimension(self) -> int | None:
+        """The wrapped embedder's."""
+        return semantic_width(self._embedder)
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """Embed n texts, shape (n, dimension), float32; only the unknown ones reach the wrapped embedder."""

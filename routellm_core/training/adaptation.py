@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 
 from routellm_core.embeddings.base import Embeddings
-from routellm_core.embeddings.surface import surface_dimension
 from routellm_core.rows.labelled import PairRows
 from routellm_core.training.checks import normalised
 
@@ -43,7 +42,7 @@ Floats = npt.NDArray[np.float64]
 FOLDS: Final = 5
 PENALTIES: Final = (100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0, 1e7)
 SURFACE_FACTORS: Final = (1.0, 1 / 3)
-"""Penalty of a surface feature relative to a semantic component."""
+"""Penalty of a column of another kind relative to a semantic component."""
 PRIOR_PENALTY: Final = 10.0
 """Rows' worth of belief that the prior direction says nothing: next to none, but it keeps the solution defined."""
 _NEWTON_STEPS: Final = 50
@@ -55,7 +54,7 @@ class Strength:
 
     Attributes:
         penalty: λ of a semantic component, in units of the components' mean variance.
-        surface_factor: λ of a surface feature relative to it.
+        surface_factor: λ of a column of another kind relative to it.
     """
 
     penalty: float
@@ -109,7 +108,7 @@ class Adaptation:
 
 
 def adapt(
-    rows: PairRows, embeddings: Embeddings, *, prior: Floats | None, has_surface: bool, seed: int = 0
+    rows: PairRows, embeddings: Embeddings, *, prior: Floats | None, semantic: int | None, seed: int = 0
 ) -> Adaptation:
     """Fit a router to ``rows``.
 
@@ -117,10 +116,11 @@ def adapt(
         rows: n rows with a label each; at least some tens.
         embeddings: shape (n, d).
         prior: v of the router to start from, shape (d,); None starts from nothing.
-        has_surface: whether the last columns of an embedding are surface features and a constant.
+        semantic: how many of the first columns hold the meaning; None where all of them do. The others are what was
+            counted in a prompt, opinions and a constant.
         seed: of the folds.
     """
-    design = _Design(rows, embeddings, prior, has_surface, folds_by_prompt(rows.prompts, seed=seed))
+    design = _Design(rows, embeddings, prior, semantic, folds_by_prompt(rows.prompts, seed=seed))
     scores, gain = np.empty(len(rows)), np.empty(len(rows))
     for fold in range(FOLDS):
         inside = design.folds == fold
@@ -162,7 +162,7 @@ class _Design:
         rows: PairRows,
         embeddings: Embeddings,
         prior: Floats | None,
-        has_surface: bool,
+        semantic: int | None,
         folds: npt.NDArray[np.intp],
     ) -> None:
         values = embeddings.astype(np.float64)
@@ -175,8 +175,7 @@ class _Design:
         self.matrix = np.column_stack(
             [np.ones(len(values)), centred @ self.prior * self.prior_scale, centred]
         )  # (n, 2 + d)
-        surface = surface_dimension() if has_surface else 0
-        self.semantic = values.shape[1] - surface - (1 if has_surface else 0)
+        self.semantic = values.shape[1] if semantic is None else semantic
         self.unit = max(float(centred[:, : self.semantic].var(axis=0).mean()), 1e-12)
 
     @cached_property

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from routellm_core.embeddings import Embedder, load_embedder
-from routellm_core.embeddings.surface import surface_dimension
+from routellm_core.embeddings import Embedder, load_embedder, semantic_width
 from routellm_core.metrics.held_out import LENGTH, SHIPPED, length_scores
 from routellm_core.routers.mf.router import MatrixFactorizationRouter, MfCheckpoint
 
@@ -62,17 +61,13 @@ class MfStart:
             )
             return cls(loaded, checkpoint.fold(*scored).astype(np.float64), router, checkpoint)
         loaded = load_embedder("static" if embedder is None else embedder)
-        shipped = {"static-v1": "default", "minilm-v1": "minilm"}.get(loaded.name)
+        shipped = {"static-v2": "default", "minilm-v2": "minilm"}.get(loaded.name)
         return cls(loaded, None, MatrixFactorizationRouter(checkpoint_path=shipped) if shipped else None, None)
 
     @property
-    def has_surface(self) -> bool:
-        """Whether the last columns of an embedding are surface features and a constant."""
-        return self.embedder.name.startswith(("static-", "minilm-"))
-
-    def semantic(self, dimension: int) -> int:
-        """Return how many columns of an embedding come before its surface features and constant."""
-        return dimension - surface_dimension() - 1 if self.has_surface else dimension
+    def semantic(self) -> int | None:
+        """How many of the first columns of an embedding hold the meaning; None where all of them do."""
+        return semantic_width(self.embedder)
 
     def adds(self, models: Sequence[str]) -> tuple[str, ...]:
         """Return the models among ``models`` that the checkpoint could get vectors for, beside those that it has.

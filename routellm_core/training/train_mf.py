@@ -85,7 +85,7 @@ def train_matrix_factorization(
     pairs = pair_rows(rows, strong_model=strong_model, weak_model=weak_model)
     warnings = check_pair_rows(pairs)
     embeddings = base.embedder.embed(pairs.prompts)
-    adaptation = adapt(pairs, embeddings, prior=base.prior, has_surface=base.has_surface, seed=seed)
+    adaptation = adapt(pairs, embeddings, prior=base.prior, semantic=base.semantic, seed=seed)
     pair = (strong_model, weak_model)
     held_out = _cross_validated(pairs, adaptation, base, pair)
     if test is not None:

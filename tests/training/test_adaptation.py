@@ -49,7 +49,7 @@ def topical_rows(n=240):
 
 def test_the_signal_is_found_and_calibrated():
     embeddings, rows = problem()
-    adaptation = adapt(rows, embeddings, prior=None, has_surface=False)
+    adaptation = adapt(rows, embeddings, prior=None, semantic=None)
     direction = adaptation.fit.direction
     assert direction[0] > 4 * np.abs(direction[1:6]).max()
     assert np.corrcoef(adaptation.held_out_scores, embeddings[:, 0])[0, 1] > 0.95
@@ -59,7 +59,7 @@ def test_the_signal_is_found_and_calibrated():
 
 def test_the_vector_gives_the_scores():
     embeddings, rows = problem()
-    fit = adapt(rows, embeddings, prior=None, has_surface=False).fit
+    fit = adapt(rows, embeddings, prior=None, semantic=None).fit
     vector = fit.vector(constant_direction(embeddings))
     np.testing.assert_allclose(1 / (1 + np.exp(-embeddings @ vector)), fit.scores(embeddings), rtol=1e-5)
 
@@ -67,7 +67,7 @@ def test_the_vector_gives_the_scores():
 def test_a_good_prior_helps_when_rows_are_few():
     embeddings, rows = problem(n=80, seed=3)
     prior = np.array([1.5, 0, 0, 0, 0, 0, -1.0])
-    directions = [adapt(rows, embeddings, prior=start, has_surface=False).fit.direction for start in (prior, None)]
+    directions = [adapt(rows, embeddings, prior=start, semantic=None).fit.direction for start in (prior, None)]
     informed, uninformed = (direction[0] / np.linalg.norm(direction[:6]) for direction in directions)
     assert informed > uninformed
     assert informed > 0.9
@@ -77,7 +77,7 @@ def test_noise_gives_nearly_constant_scores():
     generator = np.random.default_rng(5)
     embeddings = np.column_stack([generator.normal(size=(400, 6)), np.ones(400)]).astype(np.float32)
     rows = make_rows(generator.random(400) < 0.3, np.zeros(400))
-    scores = adapt(rows, embeddings, prior=None, has_surface=False).fit.scores(embeddings)
+    scores = adapt(rows, embeddings, prior=None, semantic=None).fit.scores(embeddings)
     assert scores.std() < 0.1
     assert scores.mean() == pytest.approx(0.3, abs=0.06)
 
@@ -89,7 +89,7 @@ def test_weights_count():
         np.zeros(800),
         weights=np.concatenate([np.ones(400), np.full(400, 1e-3)]),
     )
-    direction = adapt(flipped, np.vstack([embeddings, embeddings]), prior=None, has_surface=False).fit.direction
+    direction = adapt(flipped, np.vstack([embeddings, embeddings]), prior=None, semantic=None).fit.direction
     assert direction[0] > 0.1
 
 

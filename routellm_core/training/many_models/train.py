@@ -70,7 +70,7 @@ def train_models(request: ModelsRequest, folder: Path) -> TrainedRouter:
     base = request.base
     embeddings = base.embedder.embed(list(battles.prompts))
     folds = folds_by_prompt(battles.prompts, seed=request.seed)
-    semantic = base.semantic(embeddings.shape[1])
+    semantic = embeddings.shape[1] if base.semantic is None else base.semantic
     design = ModelDesign(battles, embeddings, prior=base.prior, semantic=semantic, folds=folds)
     held_out = HeldOutUtilities.cross_validated(design, embeddings, base)
     fit = fit_models(design)
