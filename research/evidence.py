@@ -164,8 +164,8 @@ def fit_opinion_heads(evidence: Evidence, weights: npt.NDArray[np.floating]) -> 
 def _steadying(evidence: Evidence, weights: npt.NDArray[np.floating]) -> Floats:
     """The map that makes weights steady, shape (d + 1, d + 1).
 
-    It changes scores of ordinary prompts least while typing errors, and the mean shift of each language from the English
-    originals, move them little: ridge regression of the old scores with the shifts as a penalty.
+    It changes scores of ordinary prompts least while typing errors, and the mean shift of each language from its
+    English originals, move them little: ridge regression of the old scores with the shifts as a penalty.
     """
 
     def read(part: Read) -> Floats:

@@ -1,6 +1,6 @@
 """Judged difficulty: what a weak and a strong model will make of a prompt, as an LLM judged from the prompt alone.
 
-No outcome of any model is in these labels; ``data/judged_difficulty`` of the shared folder describes how they were made.
+No outcome of any model is in these labels; ``data/judged_difficulty`` of the shared folder says how they were made.
 """
 
 from __future__ import annotations

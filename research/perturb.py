@@ -11,7 +11,7 @@ _KINDS = 4
 
 def with_typos(text: str, *, rate: float, seed: int) -> str:
     """Swap, drop, double or replace a letter at ``rate`` of the characters (one at least, inside words only)."""
-    generator = random.Random(f"{seed}:{text}")  # noqa: S311 (no secret)
+    generator = random.Random(f"{seed}:{text}")
     characters = list(text)
     inside = [i for i in range(len(text) - 1) if text[i].isalpha() and text[i + 1].isalpha()]
     for place in generator.sample(inside, min(len(inside), max(1, int(len(text) * rate)))):

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 
-from research.distill_static import token_vectors, principal_table, slim_tokenizer
+from research.distill_static import principal_table, slim_tokenizer, token_vectors
 from research.evidence import Evidence, Read, fit_opinion_heads, word_weights
 from research.judged import JudgedRows, held_out, judged_frame, judged_rows
 from research.perturb import with_typos
@@ -35,14 +35,13 @@ from research.static_asset import write_static
 from research.targets import DifficultyRows, difficulty_rows
 from routellm_core._files import ASSETS
 from routellm_core.embeddings.base import Embedder
-from routellm_core.embeddings.content import STATIC_FOLDER, Content, ContentReader, content_dimension, count_features
+from routellm_core.embeddings.content import STATIC_FOLDER, Content, ContentReader, content_dimension
 from routellm_core.embeddings.minilm import MINILM_HEADS, MINILM_SHA256, MiniLMEmbedder, minilm_folder
-from routellm_core.embeddings.opinions import OPINION_NAMES
 from routellm_core.embeddings.static import StaticEmbedder
 from routellm_core.training.cards import write_card
 from routellm_core.training.matrix_factorization import CheckpointFacts, reference_quantiles, write_checkpoint
 
-__all__ = ["Sources", "load_sources", "main", "train_shipped_mf", "traffic_prompts"]
+__all__ = ["Sources", "build_minilm", "build_static", "load_sources", "main", "traffic_prompts", "train_shipped_mf"]
 
 logger = logging.getLogger(__name__)
 MEDIAN_SCORE: Final = 0.116
@@ -52,6 +51,8 @@ TRAFFIC_SOURCE: Final = "arena55k"
 SLOPE: Final = 0.65
 """Log-odds of a strict win per standard deviation of the opinion; docs/training-notes.md says where it comes from."""
 DIMENSION: Final = 256
+_MINILM_STEP: Final = 4
+"""Every fourth prompt of the pool and of ordinary traffic is enough for 400 columns, and MiniLM takes its time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,14 +117,14 @@ def train_shipped_mf(sources: Sources, embedder: Embedder, folder: Path) -> dict
     vector = np.zeros(traffic.shape[1])
     vector[-2:] = SLOPE, intercept
     scores = 1.0 / (1.0 + np.exp(-(traffic @ vector)))
-    licences = set(sources.pool.prompts["data_licence"])
+    licences, measured = set(sources.pool.prompts["data_licence"]), sources.difficulty.unit.tolist()
     facts = {
         "command": f"python -m research.shipped {folder.name}",
         "labels": "difficulty judged by an LLM from the prompt (no outcome of any model), and measured difficulty",
         "rows": len(sources.judged.prompts) + len(sources.difficulty.texts),
         "rows_by_source": {
             **{f"{name} (judged)": count for name, count in sorted(Counter(sources.judged_sources).items())},
-            **{f"{name} (measured)": count for name, count in sorted(Counter(sources.difficulty.unit.tolist()).items())},
+            **{f"{name} (measured)": count for name, count in sorted(Counter(measured).items())},
         },
         "licences": sorted(licences | {"CC-BY-4.0 (prompts of cje_arena)", "this project's own"}),
         "random_seed": None,
@@ -136,8 +137,8 @@ def train_shipped_mf(sources: Sources, embedder: Embedder, folder: Path) -> dict
         strong_model=PAIR[0],
         weak_model=PAIR[1],
         reference_quantiles=reference_quantiles(scores),
-        reference_traffic=f"{len(scores)} chat prompts of LMSYS Chatbot Arena ({TRAFFIC_SOURCE}, Apache-2.0), a quarter of "
-        "them translated into ten languages",
+        reference_traffic=f"{len(scores)} chat prompts of LMSYS Chatbot Arena ({TRAFFIC_SOURCE}, Apache-2.0), "
+        "a quarter of them translated into ten languages",
         training=facts,
     )
     write_checkpoint(folder, vector, checkpoint)
@@ -212,19 +213,21 @@ def build_static(sources: Sources, folder: Path = STATIC_FOLDER) -> None:
 
 def build_minilm(sources: Sources, file: Path = MINILM_HEADS) -> None:
     """Fit the opinion heads of the MiniLM embedder; the word weights are the static asset's."""
-    embedder, reader = MiniLMEmbedder(), ContentReader()
+    embedder, reader = MiniLMEmbedder(threads=1), ContentReader()
     used = embedder.semantic_dimension + content_dimension()
 
     def read(texts: list[str]) -> Read:
         return Read(embedder.embed(texts)[:, :used].astype(np.float64), reader.read(texts).ids)
 
+    traffic = sources.traffic[::_MINILM_STEP]
+    difficulty = sources.difficulty.select(np.arange(len(sources.difficulty.texts)) % _MINILM_STEP == 0)
     evidence = Evidence(
         judged=sources.judged,
         judged_read=read(sources.judged.prompts),
-        difficulty=sources.difficulty,
-        difficulty_read=read(sources.difficulty.texts),
-        traffic_read=read(sources.traffic),
-        misspelt_read=read(_misspelt(sources.traffic)),
+        difficulty=difficulty,
+        difficulty_read=read(difficulty.texts),
+        traffic_read=read(traffic),
+        misspelt_read=read(_misspelt(traffic)),
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     save_file(fit_opinion_heads(evidence, reader.word_weights), file)

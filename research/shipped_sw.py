@@ -1,8 +1,8 @@
 """The ``sw_ranking`` index that ships: ordinary prompts, each a battle between a strong and a weak tier.
 
-The strong tier wins the half of the prompts where the judge foresaw the larger lead; the router's opinion of a new prompt is
-that of the prompts which resemble it, not that of ``mf``'s heads. Whether one model beat another on a prompt, the outcome
-of votes, is nearly all noise and does not carry over to unseen tests (docs/training-notes.md).
+The strong tier wins the half of the prompts where the judge foresaw the larger lead; the router's opinion of a new
+prompt is that of the prompts which resemble it, not that of ``mf``'s heads. Whether one model beat another on a prompt,
+the outcome of votes, is nearly all noise and does not carry over to unseen tests (docs/training-notes.md).
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ def _card(folder: Path, embedder: str, facts: dict[str, Any]) -> str:
     lines = [
         f"# {folder.name}",
         "",
-        f"A similarity-weighted index on the embedder `{embedder}`. Each of its {facts['battles']} battles is a chat prompt: "
-        "the strong tier wins the half where the foreseen lead of the strong answer is larger, the weak tier the other. The "
-        "leads are judged by an LLM from the prompt; no vote and no answer is used, so this is not a second source of "
-        f"evidence beside `mf`, only another way to read it. Rank correlation with `mf` on other prompts: "
-        f"{facts['rank_correlation_with_mf_on_reference']}. The score's level, near one half, is a convention. Choose "
-        "thresholds by share of strong calls. Weights: Apache-2.0.",
+        f"A similarity-weighted index on the embedder `{embedder}`. Each of its {facts['battles']} battles is a chat "
+        "prompt: the strong tier wins the half where the foreseen lead of the strong answer is larger, the weak tier "
+        "the other. The leads are judged by an LLM from the prompt, no vote and no answer is used: **this is no "
+        "independent source of evidence beside `mf`**, only another way to read part of it. Rank correlation with `mf` "
+        f"on other prompts: {facts['rank_correlation_with_mf_on_reference']}. The score's level, near one half, is a "
+        "convention. Choose thresholds by share of strong calls. Weights: Apache-2.0.",
         "",
         f"- Command: `{facts['command']}`",
         "- Random seed: none is needed, the choice of prompts is fixed",

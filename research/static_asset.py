@@ -2,8 +2,8 @@
 
     python -m research.shipped static
 
-The table is distilled from all-MiniLM-L6-v2 (:mod:`research.distill_static`); the counts follow from the tokens' spelling;
-means, scales, word weights and heads are fitted on the shared data.
+The table is distilled from all-MiniLM-L6-v2 (:mod:`research.distill_static`); the counts follow from the tokens'
+spelling; means, scales, word weights and heads are fitted on the shared data.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What of a prompt is read: the request, without what only surrounds it.
 
-Padding, quotes or a code fence around the whole, letter case, courtesy and the blocks that coding agents add say nothing
-of how hard a request is, and must not move it to another tier. A long page pasted after a short request counts little.
+Padding, quotes or a code fence around the whole, letter case, courtesy and the blocks that coding agents add say
+nothing of how hard a request is, and must not move it to another tier. A long page pasted after a short request counts
+little.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class Content:
     Attributes:
         ids: the tokens of each request.
         semantic: shape (n, d), mean of the token vectors, scaled to length √d.
-        features: shape (n, len(CONTENT_NAMES)), in standard deviations from their mean over ordinary prompts, within ±4.
+        features: shape (n, len(CONTENT_NAMES)), in standard deviations over ordinary prompts, in [-4, 4].
         word_score: shape (n,), what the words alone say about the strong model's lead.
     """
 

@@ -1,8 +1,8 @@
 """Opinions: how much a strong model is worth on a prompt, as the last columns of a prompt's vector.
 
-Evidence from chat and evidence from exams point different ways. So there are two linear opinions, one for each kind, and
-a third that leans to the one which fits the prompt. ``mf`` is linear in them; a router for one's own models starts from
-them.
+Evidence from chat and evidence from exams point different ways. So there are two linear opinions, one for each kind,
+and a third that leans to the one which fits the prompt. ``mf`` is linear in them; a router for one's own models starts
+from them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def opinions(values: Floats, word_score: Floats, heads: Mapping[str, Floats]) ->
         heads: ``weights`` (3, d + 1) for chat, exam and the log-odds that the prompt is chat, the last column for
             ``word_score``; ``biases`` (3,); ``moments`` (2,), mean and spread of the mixture.
     """
-    linear = values @ heads["weights"][:, :-1].T + word_score[:, None] * heads["weights"][:, -1] + heads["biases"]
+    # einsum and not a matrix product, whose last digit depends on how many prompts are in the batch
+    linear = np.einsum("nd,kd->nk", values, heads["weights"][:, :-1], optimize=False)
+    linear = linear + word_score[:, None] * heads["weights"][:, -1] + heads["biases"]
     chat_share = 1.0 / (1.0 + np.exp(-np.clip(linear[:, 2], -30.0, 30.0)))
     mixed = chat_share * linear[:, 0] + (1.0 - chat_share) * linear[:, 1]
     mean, spread = heads["moments"]

@@ -1,7 +1,7 @@
 """The embedded default: token vectors from a table, averaged. Needs numpy and tokenizers, no model and no download.
 
 The table is distilled from all-MiniLM-L6-v2 (the method of model2vec: every vocabulary token encoded alone, centred,
-projected on principal components, weighted by log rank) and stored as int8 with one scale per token. ``research`` makes it.
+projected on principal components, weighted by log rank) and stored as int8 with one scale per token.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _BATCH_TEXTS: Final = 512
 class StaticEmbedder:
     """Static token embedding, content features, opinions and a constant 1.
 
-    A vector is ``[semantic part, content features, opinions, 1]``; a component is of order 1 everywhere. What is read of a
-    prompt is its request: see ``prompt_limit``.
+    A vector is ``[semantic part, content features, opinions, 1]``; a component is of order 1 everywhere. Only the
+    request in a prompt is read, see ``prompt_limit``.
 
     Args:
         folder: a folder written by ``research.static_asset``; the shipped one by default.

@@ -33,7 +33,7 @@ def make_rows(target, unit, group=None, noise=1.0):
 
 def make_facts(**changes):
     facts = {
-        "embedder": "static-v1",
+        "embedder": "static-v2",
         "strong_model": "gpt-4-1106-preview",
         "weak_model": "mixtral-8x7b-instruct-v0.1",
         "reference_quantiles": reference_quantiles(np.linspace(0, 1, 50)),
@@ -139,7 +139,7 @@ def test_the_checkpoint_has_the_published_layout_and_scores_the_vector(tmp_path)
     assert config == {"dim": 2, "num_classes": 1, "num_models": 64, "text_dim": 3, "use_proj": True}
     checkpoint = MfCheckpoint.load(tmp_path)
     np.testing.assert_allclose(checkpoint.fold(*checkpoint.pair), vector, rtol=1e-6)
-    assert checkpoint.embedder == "static-v1"
+    assert checkpoint.embedder == "static-v2"
     assert checkpoint.pair == ("gpt-4-1106-preview", "mixtral-8x7b-instruct-v0.1")
     assert checkpoint.reference_quantiles is not None
 
