@@ -29,15 +29,20 @@ _FILLERS: Final = _entries(
 )
 _PHRASES: Final = _entries(
     """
-    你好 | 您好 | 请帮我一下 | 请帮帮我 | 请问 | 麻烦你了 | 麻烦您了 | 谢谢 | 谢谢你 | 谢谢您 | 非常感谢 | 多谢 | こんにちは | お願いします | 教えてください | よろしくお願いします |
-    ありがとうございます | ありがとう | 助かります | 안녕하세요 | 도와주세요 | 감사합니다 | 고마워요 | 부탁드립니다 | 부탁합니다 | مرحبا | شكرا | धन्यवाद | नमस्ते |
-    hallo | danke | dankeschön | bonjour | merci | hola | gracias | здравствуйте | привет | спасибо | olá | obrigado
-    | obrigada | guten tag | guten morgen | vielen dank | vielen dank im voraus | danke im voraus | können sie mir
-    bitte helfen | kannst du mir bitte helfen | merci d'avance | merci beaucoup | pouvez-vous m'aider s'il vous
-    plaît | buenos días | muchas gracias | gracias de antemano | puedes ayudarme por favor | por favor ayúdame |
-    добрый день | заранее благодарю | заранее спасибо | большое спасибо | помогите, пожалуйста | شكرا جزيلا | من
-    فضلك ساعدني | السلام عليكم | बहुत धन्यवाद | कृपया मेरी मदद करें | muito obrigado | muito obrigada | bom dia |
-    por favor, me ajude | você pode me ajudar, por favor
+    你好 | 您好 | 请帮我一下 | 请帮帮我 | 请问 | 麻烦你了 | 麻烦您了 | 谢谢 | 谢谢你 | 谢谢您 | 非常感谢 | 多谢
+    | こんにちは | お願いします | 教えてください | よろしくお願いします | ありがとうございます | ありがとう |
+    助かります | 안녕하세요 | 도와주세요 | 감사합니다 | 고마워요 | 부탁드립니다 | 부탁합니다 | مرحبا | شكرا | धन्यवाद
+    | नमस्ते | hallo | danke | dankeschön | bonjour | merci | hola |
+    gracias | здравствуйте | привет | спасибо | olá | obrigado | obrigada
+    | guten tag | guten morgen | vielen dank | vielen dank im voraus |
+    danke im voraus | können sie mir bitte helfen | kannst du mir bitte
+    helfen | merci d'avance | merci beaucoup | pouvez-vous m'aider s'il
+    vous plaît | buenos días | muchas gracias | gracias de antemano |
+    puedes ayudarme por favor | por favor ayúdame | добрый день | заранее
+    благодарю | заранее спасибо | большое спасибо | помогите, пожалуйста |
+    شكرا جزيلا | من فضلك ساعدني | السلام عليكم | बहुत धन्यवाद | कृपया मेरी
+    मदद करें | muito obrigado | muito obrigada | bom dia | por favor, me
+    ajude | você pode me ajudar, por favor
     """,
     "|",
 )
