@@ -28,7 +28,6 @@ from safetensors.numpy import load_file, save_file
 from research.distill_static import principal_table, slim_tokenizer, token_vectors
 from research.evidence import Evidence, Read, fit_opinion_heads, word_weights
 from research.judged import JudgedRows, held_out, judged_frame, judged_rows
-from research.perturb import with_typos
 from research.pool import Pool, load_pool
 from research.shipped_sw import train_shipped_sw
 from research.static_asset import write_static
@@ -38,6 +37,7 @@ from routellm_core.embeddings.base import Embedder
 from routellm_core.embeddings.content import STATIC_FOLDER, Content, ContentReader, content_dimension
 from routellm_core.embeddings.minilm import MINILM_HEADS, MINILM_SHA256, MiniLMEmbedder, minilm_folder
 from routellm_core.embeddings.static import StaticEmbedder
+from routellm_core.evals.robustness import with_typos
 from routellm_core.training.cards import write_card
 from routellm_core.training.matrix_factorization import CheckpointFacts, reference_quantiles, write_checkpoint
 
