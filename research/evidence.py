@@ -1,11 +1,10 @@
 """From evidence to opinions: the linear heads that an embedder ends in.
 
-Six regressions, each on one kind of evidence, are standardised over ordinary traffic and added. Averaging separate fits
+Five regressions, each on one kind of evidence, are standardised over ordinary traffic and added. Averaging separate fits
 beats one fit of everything, because chat and exams pull a common direction apart (docs/training-notes.md):
 
     lead         foreseen lead of the strong answer in chat, on meaning and content
     words        the same, on which words occur
-    lead_content the same, on content alone
     exam         foreseen lead in exams, the meaning penalised heavily
     exam_content the same, on content alone
     difficulty   measured difficulty over many models, with the random effects of ``matrix_factorization``
@@ -28,12 +27,11 @@ from routellm_core.training.matrix_factorization import FitOptions, fit_directio
 
 __all__ = ["CHAT_MIX", "EXAM_MIX", "Evidence", "Read", "fit_opinion_heads", "word_scores", "word_weights"]
 
-CHAT_MIX: Final = {"lead": 1.0, "words": 1.0, "difficulty": 0.4, "exam_content": 0.4}
-EXAM_MIX: Final = {"lead": 1.0, "words": 1.0, "lead_content": 1.0, "exam_content": 1.0}
+CHAT_MIX: Final = {"lead": 1.0, "words": 1.0, "difficulty": 0.3, "exam_content": 0.3}
+EXAM_MIX: Final = {"exam": 1.0, "exam_content": 1.0, "difficulty": 1.0}
 _FREE: Final = 1e9
 _PENALTIES: Final = {
     "lead": (1500.0, 1500.0),
-    "lead_content": (_FREE, 1000.0),
     "exam": (10_000.0, 300.0),
     "exam_content": (_FREE, 1000.0),
     "chat": (1000.0, 1000.0),
@@ -46,7 +44,9 @@ _MIN_OCCURRENCES: Final = 3
 _TRANSLATION_WEIGHT: Final = 0.1
 """Of a translated row: ten translations of a prompt weigh as much as the prompt."""
 _GATE_SHARPNESS: Final = 8.0
-_TYPO_WEIGHT: Final = 1.5
+_POOL_WEIGHT: Final = 0.3
+"""Of an exam of the pool in the gate, so that chat and exams weigh about the same."""
+_TYPO_WEIGHT: Final = 2.0
 _SHIFT_WEIGHT: Final = 30.0
 Floats = npt.NDArray[np.float64]
 
@@ -127,10 +127,8 @@ def fit_opinion_heads(evidence: Evidence, weights: npt.NDArray[np.floating]) -> 
     judged, values = evidence.judged, evidence.judged_read.values
     targets = {
         "lead": judged.lead,
-        "lead_content": judged.lead,
         "exam": judged.exam_lead,
         "exam_content": judged.exam_lead,
-        "chat": np.where(np.isnan(judged.lead), 0.0, 1.0),
     }
     fitted: dict[str, tuple[Floats, float, float]] = {}
     for name, target in targets.items():
@@ -141,7 +139,7 @@ def fit_opinion_heads(evidence: Evidence, weights: npt.NDArray[np.floating]) -> 
     fitted["words"] = (np.zeros(values.shape[1]), 1.0, 0.0)
     traffic, traffic_words = evidence.traffic_read.values, word_scores(evidence.traffic_read.ids, weights)
     heads = [_mixed(fitted, mix, traffic, traffic_words) for mix in (CHAT_MIX, EXAM_MIX)]
-    gate, _, offset = fitted["chat"]
+    gate, offset = _gate(evidence, semantic)
     heads.append((gate * _GATE_SHARPNESS, 0.0, (offset - 0.5) * _GATE_SHARPNESS))
     read = np.column_stack([traffic, traffic_words])
     stacked_weights = np.stack([np.append(direction, word) for direction, word, _ in heads])
@@ -208,6 +206,15 @@ def _difficulty_direction(evidence: Evidence, semantic: int) -> Floats:
     mean[semantic + CONTENT_NAMES.index("words")] = prior
     information = unit_information(evidence.difficulty_read.values.astype(np.float32), evidence.difficulty)
     return fit_direction(information.values(), FitOptions(penalty=penalty, prior_mean=mean, unit_spread=spread))
+
+
+def _gate(evidence: Evidence, semantic: int) -> tuple[Floats, float]:
+    """Regress 1 for chat and 0 for exams on what was read, with the pool's exams beside the judged rows."""
+    values = np.vstack([evidence.judged_read.values, evidence.difficulty_read.values])
+    measured = len(evidence.difficulty.texts)
+    target = np.append(~np.isnan(evidence.judged.lead), np.zeros(measured)).astype(np.float64)
+    weights = np.append(_row_weights(evidence.judged), np.full(measured, _POOL_WEIGHT))
+    return _ridge(values, target, weights, "chat", semantic)
 
 
 def _mixed(
