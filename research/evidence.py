@@ -1,7 +1,7 @@
 """From evidence to opinions: the linear heads that an embedder ends in.
 
-Five regressions, each on one kind of evidence, are standardised over ordinary traffic and added. Averaging separate fits
-beats one fit of everything, because chat and exams pull a common direction apart (docs/training-notes.md):
+Five regressions, each on one kind of evidence, are standardised over ordinary traffic and added. Separate fits added up
+beat one fit of everything, because chat and exams pull a common direction apart (docs/training-notes.md):
 
     lead         foreseen lead of the strong answer in chat, on meaning and content
     words        the same, on which words occur

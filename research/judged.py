@@ -57,21 +57,6 @@ class JudgedRows:
     translated: npt.NDArray[np.bool_]
     languages: npt.NDArray[np.str_]
 
-    def thinned(self, step: int) -> JudgedRows:
-        """Keep every ``step``-th distinct prompt, and of its translations every ``step``-th."""
-        kept = set(list(dict.fromkeys(self.ids))[::step])
-        mine = np.array([key in kept for key in self.ids])
-        place = np.cumsum(mine & self.translated)
-        rows = np.flatnonzero(mine & (~self.translated | (place % step == 0)))
-        return JudgedRows(
-            prompts=[self.prompts[row] for row in rows],
-            ids=[self.ids[row] for row in rows],
-            lead=self.lead[rows],
-            exam_lead=self.exam_lead[rows],
-            translated=self.translated[rows],
-            languages=self.languages[rows],
-        )
-
 
 def judged_frame(folder: Path | None = None) -> Any:
     """Every label and its translations, licensed or not: the columns of ``labels.parquet`` and ``translated``."""

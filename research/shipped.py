@@ -1,7 +1,6 @@
 """Regenerate what ships, one command per asset, in this order.
 
     python -m research.shipped static      # the static embedding with its opinions
-    python -m research.shipped minilm      # the opinions of the extra [minilm]
     python -m research.shipped mf_static   # the embedded default router
     python -m research.shipped mf_minilm   # the router for the extra [minilm]
     python -m research.shipped sw_ranking  # the small similarity index
@@ -23,7 +22,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from research.distill_static import principal_table, slim_tokenizer, token_vectors
 from research.evidence import Evidence, Read, fit_opinion_heads, word_weights
@@ -35,13 +34,13 @@ from research.targets import DifficultyRows, difficulty_rows
 from routellm_core._files import ASSETS
 from routellm_core.embeddings.base import Embedder
 from routellm_core.embeddings.content import STATIC_FOLDER, Content, ContentReader, content_dimension
-from routellm_core.embeddings.minilm import MINILM_HEADS, MINILM_SHA256, MiniLMEmbedder, minilm_folder
+from routellm_core.embeddings.minilm import MINILM_SHA256, MiniLMEmbedder, minilm_folder
 from routellm_core.embeddings.static import StaticEmbedder
 from routellm_core.evals.robustness import with_typos
 from routellm_core.training.cards import write_card
 from routellm_core.training.matrix_factorization import CheckpointFacts, reference_quantiles, write_checkpoint
 
-__all__ = ["Sources", "build_minilm", "build_static", "load_sources", "main", "traffic_prompts", "train_shipped_mf"]
+__all__ = ["Sources", "build_static", "load_sources", "main", "traffic_prompts", "train_shipped_mf"]
 
 logger = logging.getLogger(__name__)
 MEDIAN_SCORE: Final = 0.116
@@ -51,8 +50,6 @@ TRAFFIC_SOURCE: Final = "arena55k"
 SLOPE: Final = 0.65
 """Log-odds of a strict win per standard deviation of the opinion; docs/training-notes.md says where it comes from."""
 DIMENSION: Final = 256
-_MINILM_STEP: Final = 5
-"""MiniLM takes its time: it reads half of the judged prompts, a fifth of the traffic and a tenth of the pool."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,20 +100,22 @@ def traffic_prompts(pool: Pool, frame: Any) -> list[str]:
     return [*english, *chosen["prompt"].tolist()]
 
 
-def train_shipped_mf(sources: Sources, embedder: Embedder, folder: Path) -> dict[str, Any]:
+def train_shipped_mf(
+    sources: Sources, embedder: Embedder, folder: Path, *, static: Path = STATIC_FOLDER
+) -> dict[str, Any]:
     """Write one shipped router, with its card: the embedder's opinion, made a probability.
 
-    The slope is a constant; the intercept puts the median of ordinary traffic at 0.116.
+    The slope is a constant; the intercept puts the median of ordinary traffic at 0.116. Every shipped embedder has the
+    same opinions, those of the asset in ``static``.
 
     Returns:
         the facts recorded under ``training`` in ``routing.json``.
     """
-    traffic = embedder.embed(sources.traffic)
-    opinion = traffic[:, -2].astype(np.float64)
+    opinion = StaticEmbedder(folder=static).embed(sources.traffic)[:, -2].astype(np.float64)
     intercept = float(np.log(MEDIAN_SCORE / (1 - MEDIAN_SCORE)) - SLOPE * np.median(opinion))
-    vector = np.zeros(traffic.shape[1])
+    vector = np.zeros(embedder.dimension)
     vector[-2:] = SLOPE, intercept
-    scores = 1.0 / (1.0 + np.exp(-(traffic @ vector)))
+    scores = 1.0 / (1.0 + np.exp(-(SLOPE * opinion + intercept)))
     licences, measured = set(sources.pool.prompts["data_licence"]), sources.difficulty.unit.tolist()
     facts = {
         "command": f"python -m research.shipped {folder.name}",
@@ -211,30 +210,6 @@ def build_static(sources: Sources, folder: Path = STATIC_FOLDER) -> None:
     logger.info("wrote %s", folder.name)
 
 
-def build_minilm(sources: Sources, file: Path = MINILM_HEADS) -> None:
-    """Fit the opinion heads of the MiniLM embedder; the word weights are the static asset's."""
-    embedder, reader = MiniLMEmbedder(threads=1), ContentReader()
-    used = embedder.semantic_dimension + content_dimension()
-
-    def read(texts: list[str]) -> Read:
-        return Read(embedder.embed(texts)[:, :used].astype(np.float64), reader.read(texts).ids)
-
-    judged, traffic = sources.judged.thinned(2), sources.traffic[::_MINILM_STEP]
-    difficulty = sources.difficulty.select(np.arange(len(sources.difficulty.texts)) % (2 * _MINILM_STEP) == 0)
-    evidence = Evidence(
-        judged=judged,
-        judged_read=read(judged.prompts),
-        difficulty=difficulty,
-        difficulty_read=read(difficulty.texts),
-        traffic_read=read(traffic),
-        misspelt_read=read(_misspelt(traffic)),
-    )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_file(fit_opinion_heads(evidence, reader.word_weights), file)
-    file.chmod(0o644)
-    logger.info("wrote %s", file.parent.name)
-
-
 def _misspelt(prompts: list[str]) -> list[str]:
     return [with_typos(prompt, rate=0.015, seed=1) for prompt in prompts]
 
@@ -246,14 +221,12 @@ def _static_read(content: Content) -> Read:
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description="Regenerate the shipped assets.")
-    parser.add_argument("asset", choices=["static", "minilm", "mf_static", "mf_minilm", "sw_ranking", "all"])
+    parser.add_argument("asset", choices=["static", "mf_static", "mf_minilm", "sw_ranking", "all"])
     asset = parser.parse_args(arguments).asset
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     sources = load_sources()
     if asset in ("static", "all"):
         build_static(sources)
-    if asset in ("minilm", "all"):
-        build_minilm(sources)
     if asset in ("mf_static", "all"):
         train_shipped_mf(sources, StaticEmbedder(), ASSETS / "mf_static")
     if asset in ("mf_minilm", "all"):

@@ -15,19 +15,17 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file
 
-from routellm_core._files import ASSETS
 from routellm_core._optional import import_extra
 from routellm_core.embeddings._bert_onnx import bert_onnx_model
 from routellm_core.embeddings.base import Embeddings
 from routellm_core.embeddings.content import ContentReader, content_dimension
-from routellm_core.embeddings.opinions import OPINION_NAMES, opinions, zero_heads
+from routellm_core.embeddings.opinions import OPINION_NAMES, content_opinions
 from routellm_core.errors import CheckpointError, ConfigError, EmbeddingError
 
 __all__ = ["MINILM_SHA256", "MiniLMEmbedder", "minilm_folder"]
 
 MINILM_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """SHA-256 of the ``model.safetensors`` of sentence-transformers/all-MiniLM-L6-v2."""
-MINILM_HEADS: Final = ASSETS / "minilm_v2" / "heads.safetensors"
 MAX_TOKENS: Final = 128
 _START, _END = 101, 102  # [CLS] and [SEP]
 _HIDDEN: Final = 384
@@ -44,7 +42,6 @@ class _Encoder:
 
     session: Any
     reader: ContentReader
-    heads: dict[str, _Floats]
 
 
 def minilm_folder(source: Literal["package", "hub"] = "package") -> Path:
@@ -84,8 +81,9 @@ class MiniLMEmbedder:
     """all-MiniLM-L6-v2 (mean-pooled, unit length), content features, opinions and a constant 1. Extra ``[minilm]``.
 
     A vector is ``[semantic part, content features, opinions, 1]`` as with the static embedder, with the semantic part
-    scaled to length √384. The model reads the first 126 tokens of the request (about 500 characters), the content
-    features all of it.
+    scaled to length √384. The opinions are the static embedder's: what MiniLM adds is its components of the meaning,
+    for a router trained on one's own labels. It reads the first 126 tokens of the request (about 500 characters), the
+    content features all of it.
 
     The first call builds the ONNX graph from the weights and compiles it (about a second), nothing is written to disk.
 
@@ -155,7 +153,7 @@ class MiniLMEmbedder:
             raise EmbeddingError(f"MiniLM could not embed a batch of {len(texts)} texts: {error}") from error
         read = _HIDDEN + content_dimension()
         vectors[:, _HIDDEN:read] = content.features
-        vectors[:, read:-1] = opinions(vectors[:, :read], content.word_score, encoder.heads)
+        vectors[:, read:-1] = content_opinions(content, encoder.reader.heads)
         return vectors
 
     @cached_property
@@ -178,10 +176,9 @@ class MiniLMEmbedder:
                 epsilon=config["layer_norm_eps"],
             )
             session = self._runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-            heads = load_file(MINILM_HEADS) if MINILM_HEADS.is_file() else zero_heads(_HIDDEN + content_dimension())
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             raise CheckpointError(f"MiniLM in {self._folder} cannot be loaded: {error}") from error
-        return _Encoder(session=session, reader=ContentReader(), heads=heads)
+        return _Encoder(session=session, reader=ContentReader())
 
 
 def _length_sorted_batches(lengths: Sequence[int]) -> Iterator[list[int]]:

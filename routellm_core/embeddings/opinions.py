@@ -13,7 +13,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["OPINION_NAMES", "opinions", "zero_heads"]
+from routellm_core.embeddings.content import Content
+
+__all__ = ["OPINION_NAMES", "content_opinions", "opinions", "zero_heads"]
 
 OPINION_NAMES: Final = ("chat", "exam", "opinion")
 Floats = npt.NDArray[np.float32]
@@ -36,6 +38,11 @@ def opinions(values: Floats, word_score: Floats, heads: Mapping[str, Floats]) ->
     mean, spread = heads["moments"]
     found: Floats = np.stack([linear[:, 0], linear[:, 1], (mixed - mean) / spread], axis=1).astype(np.float32)
     return found
+
+
+def content_opinions(content: Content, heads: Mapping[str, Floats]) -> Floats:
+    """Return the :func:`opinions` of what was read in n prompts, shape (n, 3)."""
+    return opinions(np.hstack([content.semantic, content.features]), content.word_score, heads)
 
 
 def zero_heads(values: int) -> dict[str, Floats]:

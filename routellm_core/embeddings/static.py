@@ -15,7 +15,7 @@ import numpy as np
 
 from routellm_core.embeddings.base import Embeddings
 from routellm_core.embeddings.content import STATIC_FOLDER, ContentReader, content_dimension
-from routellm_core.embeddings.opinions import OPINION_NAMES, opinions
+from routellm_core.embeddings.opinions import OPINION_NAMES, content_opinions
 
 __all__ = ["STATIC_FOLDER", "StaticEmbedder"]
 
@@ -84,5 +84,5 @@ class StaticEmbedder:
             read = content.semantic.shape[1] + content_dimension()
             vectors[rows, : content.semantic.shape[1]] = content.semantic
             vectors[rows, content.semantic.shape[1] : read] = content.features
-            vectors[rows, read:-1] = opinions(vectors[rows, :read], content.word_score, reader.heads)
+            vectors[rows, read:-1] = content_opinions(content, reader.heads)
         return vectors

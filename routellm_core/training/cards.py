@@ -28,11 +28,11 @@ def card_text(title: str, facts: CheckpointFacts, benchmarks: dict[str, Any]) ->
     lines = [
         f"# {title}",
         "",
-        f"A matrix-factorisation router on the embedder `{facts.embedder}`. The score orders prompts by how much a strong "
-        f"model is worth on them; the scored pair is named {facts.strong_model} against {facts.weak_model}, but the "
-        "weights carry no knowledge of a particular pair. That half of ordinary traffic reaches 0.116 is a convention, "
-        "so the score is a probability of a strict win only after calibration on one's own outcomes. Weights: "
-        "Apache-2.0.",
+        f"A matrix-factorisation router on the embedder `{facts.embedder}`. The score orders prompts by how much a "
+        f"strong model is worth on them; the scored pair is named {facts.strong_model} against {facts.weak_model}, but "
+        "the weights carry no knowledge of a particular pair. That half of ordinary traffic reaches 0.116 is a "
+        "convention, so the score is a probability of a strict win only after calibration on one's own outcomes. "
+        "Weights: Apache-2.0.",
         "",
         "## Training",
         "",

@@ -104,7 +104,7 @@ def test_the_static_asset_and_its_router_repeat_exactly(small_sources, tmp_path)
         folder.mkdir()
         shutil.copy(STATIC_FOLDER / "model.safetensors", folder)  # the table, which takes minutes to distil
         build_static(small_sources, folder)
-        train_shipped_mf(small_sources, StaticEmbedder(folder=folder), folder / "mf")
+        train_shipped_mf(small_sources, StaticEmbedder(folder=folder), folder / "mf", static=folder)
     for file in ("model.safetensors", "tokenizer.json", "mf/model.safetensors"):
         assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes()
     router = MatrixFactorizationRouter(checkpoint_path=folders[0] / "mf", embedder=StaticEmbedder(folder=folders[0]))
