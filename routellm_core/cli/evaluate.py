@@ -53,6 +53,9 @@ def evaluate(
     at_share: Annotated[float, typer.Option(help="Share of strong calls for PGR.")] = 0.5,
     strong_price: Annotated[str | None, typer.Option(help="Dollars per million input,output tokens: 10,30.")] = None,
     weak_price: Annotated[str | None, typer.Option(help="The same for the weak model.")] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Check instead which changes move a prompt; --data needs no labels.")
+    ] = False,
 ) -> None:
     """Evaluate routers on MMLU, GSM8K, MT-Bench or your own prompts: tables, intervals, plots."""
     if context.invoked_subcommand is not None:
@@ -81,6 +84,11 @@ def evaluate(
             num_results=num_results, random_iters=random_iters, resamples=resamples, seed=seed, at_share=at_share
         ),
     )
+    if robustness:
+        from routellm_core.evals.robustness import check_request, robustness_table
+
+        output.print(robustness_table(check_request(request)), markup=False, highlight=False)
+        return
     evaluation, files = run(request, console=errors)
     print_summary(evaluation, files, console=output)
 

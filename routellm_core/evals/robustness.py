@@ -14,10 +14,25 @@ from typing import Final
 
 import numpy as np
 
+from routellm_core.config import load_config
+from routellm_core.errors import ConfigError
+from routellm_core.evals.evaluate import EvaluationRequest, load_requested_benchmark
+from routellm_core.evals.tables import markdown_table
+from routellm_core.prompts import routing_prompt
+from routellm_core.routers import load_router
 from routellm_core.routers.base import Router
+from routellm_core.rows.prompts import read_conversations
 from routellm_core.types import FloatArray
 
-__all__ = ["CHANGES", "Robustness", "check_robustness", "rank_correlation", "with_typos"]
+__all__ = [
+    "CHANGES",
+    "Robustness",
+    "check_request",
+    "check_robustness",
+    "rank_correlation",
+    "robustness_table",
+    "with_typos",
+]
 
 _REMINDER: Final = (
     "<system-reminder>\nAs you answer, you can use the following context:\n# importantInstructionReminders\nDo what "
@@ -34,6 +49,7 @@ _PAGE: Final = (
     "railway came, most of the trade moved inland; what remained were fishing boats, ferries and, later, visitors.\n\n"
 ) * 6
 _ONE_LINE: Final = 300
+_MOST_PROMPTS: Final = 1000
 _KINDS: Final = 4
 Change = Callable[[str], str]
 
@@ -111,10 +127,12 @@ def check_robustness(router: Router, prompts: Sequence[str]) -> Robustness:
         prompts: at least two; a few hundred of one's own traffic say something.
 
     Raises:
-        ValueError: fewer than two prompts.
+        ConfigError: fewer than two prompts.
     """
     if len(prompts) < 2:
-        raise ValueError(f"a robustness check needs at least 2 prompts, got {len(prompts)}")
+        raise ConfigError(
+            f"a robustness check needs at least 2 prompts, got {len(prompts)}; a few hundred say something"
+        )
     scores = np.asarray(router.score(prompts), dtype=np.float64)
     threshold = float(np.median(scores))
     strong = scores >= threshold
@@ -127,3 +145,34 @@ def check_robustness(router: Router, prompts: Sequence[str]) -> Robustness:
             kept[name] = float(((changed >= threshold) == strong[rows]).mean())
     lengths = np.array([len(text) for text in prompts], dtype=np.float64)
     return Robustness(len(prompts), rank_correlation(scores, lengths), kept)
+
+
+def check_request(request: EvaluationRequest) -> dict[str, Robustness]:
+    """Check the routers of a request on its benchmark's prompts, or on those of its file, which needs no labels.
+
+    Of more than 1,000 prompts 1,000 are taken, evenly spread.
+
+    Raises:
+        ConfigError: neither or both of benchmark and file are named, or loading fails.
+    """
+    if request.data is not None and request.benchmark is None:
+        conversations = read_conversations(request.data)
+        found = (given if isinstance(given, str) else routing_prompt(given) for given in conversations)
+        prompts = [prompt for prompt in found if prompt is not None]
+    else:
+        prompts = list(load_requested_benchmark(request).prompts)
+    if len(prompts) > _MOST_PROMPTS:
+        prompts = [prompts[row] for row in np.linspace(0, len(prompts) - 1, _MOST_PROMPTS).astype(int)]
+    config = load_config(request.config)
+    routers = {name: load_router(name, config.router_options(name)) for name in dict.fromkeys(request.routers)}
+    return {name: check_robustness(router, prompts) for name, router in routers.items()}
+
+
+def robustness_table(found: Mapping[str, Robustness]) -> str:
+    """Return a Markdown table with a column for each router: shares that keep their tier, correlation with length."""
+    rows = [
+        [name, *(f"{one.kept[name] * 100:.1f} %" if name in one.kept else "–" for one in found.values())]
+        for name in CHANGES
+    ]
+    rows.append(["rank correlation with length", *(f"{one.length_correlation:.3f}" for one in found.values())])
+    return markdown_table(["keep their tier", *found], rows)

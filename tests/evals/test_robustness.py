@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from research.board import language_table
 from research.pool import shared_folder
+from routellm_core.cli.evaluate import evaluate_app
 from routellm_core.errors import ConfigError
 from routellm_core.evals.robustness import CHANGES, check_robustness, rank_correlation, with_typos
 from routellm_core.routers.base import Router
@@ -15,7 +17,7 @@ from routellm_core.routers.mf.router import MatrixFactorizationRouter
 PROMPTS = [
     "Ping.", "How are you today?", "What is the capital of Australia?", "Write a limerick about a lazy cat.",
     "Give me three names for a bakery.", "What does HTTP stand for?", "Translate 'good night' into French.",
-    "Summarise the plot of Romeo and Juliet in two sentences.", "Is a tomato a fruit?", "Convert 5 miles to kilometres.",
+    "Summarise the plot of Romeo and Juliet in two sentences.", "Is a tomato a fruit?", "Convert 5 miles to km.",
     "Explain how vaccines work to a ten-year-old.", "Which planet has the most moons?", "List five uses for vinegar.",
     "Prove that there are infinitely many primes congruent to 3 modulo 4.",
     "Write a Rust function that merges overlapping intervals and proves its complexity is O(n log n).",
@@ -72,7 +74,7 @@ def test_rank_correlation_by_hand():
 
 
 def test_one_prompt_is_too_few():
-    with pytest.raises(ValueError, match="at least 2"):
+    with pytest.raises(ConfigError, match="at least 2"):
         check_robustness(Length(), ["one"])
 
 
@@ -109,3 +111,14 @@ def test_the_language_table_by_hand(tmp_path):
     table = language_table(Length(), file)
     assert table["en"] == {"auc": 1.0, "share": 0.5, "gap": 0.0}
     assert table["de"]["gap"] == pytest.approx(np.log(2.0) / 2 / (np.log(30.0) / 2))  # half of the twins moved by log 2
+
+
+def test_the_command_needs_no_labels(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    file = tmp_path / "prompts.txt"
+    file.write_text("\n".join(PROMPTS))
+    done = CliRunner().invoke(evaluate_app, ["--robustness", "--routers", "mf", "random", "--data", str(file)])
+    assert done.exit_code == 0, done.output
+    assert "| quotes around it | 100.0 % |" in done.output
+    assert "rank correlation with length" in done.output
+    assert done.output.count("\n|") == len(CHANGES) + 2
