@@ -27,13 +27,14 @@ from routellm_core.routers.base import Router
 from routellm_core.routers.mf.router import MatrixFactorizationRouter
 from routellm_core.routers.sw_ranking.router import SimilarityWeightedRouter
 
-__all__ = ["language_table", "main"]
+__all__ = ["evaluation_sets", "language_table", "main"]
 
 logger = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float64]
 
 
-def _sets() -> dict[str, tuple[list[str], Floats]]:
+def evaluation_sets() -> dict[str, tuple[list[str], Floats]]:
+    """Prompts and gains of the benchmarks and of sets that nothing was fitted to."""
     pandas = import_extra("pandas", extra="train", purpose="Reading the validation sets")
     data = shared_folder() / "data"
     found = benchmarks(data / "routellm_benchmarks")
@@ -88,7 +89,7 @@ def language_table(router: Router, file: Path) -> dict[str, dict[str, float]]:
 
 
 def _board(routers: dict[str, Router]) -> dict[str, Any]:
-    sets = _sets()
+    sets = evaluation_sets()
     figures: dict[str, Any] = {"oracle": {}, "random": {}}
     for title, (_, gain) in sets.items():
         figures["oracle"][title] = {"apgr": apgr(gain, gain)}

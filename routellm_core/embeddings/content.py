@@ -220,6 +220,8 @@ class ContentReader:
 
 
 def _token_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    if not texts:
+        return []
     try:
         if len(texts) == 1:  # no thread pool for a single chat call
             return [tokenizer.encode(texts[0], add_special_tokens=False).ids]
