@@ -19,11 +19,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from research.difficulty import FitOptions, fit_direction, unit_information
 from research.judged import JudgedRows
 from research.targets import DifficultyRows
 from routellm_core._optional import import_extra
 from routellm_core.embeddings.content import CONTENT_NAMES
-from routellm_core.training.matrix_factorization import FitOptions, fit_direction, unit_information
 
 __all__ = ["CHAT_MIX", "EXAM_MIX", "Evidence", "Read", "fit_opinion_heads", "word_scores", "word_weights"]
 

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file
 
+from research.cards import write_card
 from research.distill_static import principal_table, slim_tokenizer, token_vectors
 from research.evidence import Evidence, Read, fit_opinion_heads, word_weights
 from research.judged import JudgedRows, held_out, judged_frame, judged_rows
@@ -37,7 +38,6 @@ from routellm_core.embeddings.content import STATIC_FOLDER, Content, ContentRead
 from routellm_core.embeddings.minilm import MINILM_SHA256, MiniLMEmbedder, minilm_folder
 from routellm_core.embeddings.static import StaticEmbedder
 from routellm_core.evals.robustness import with_typos
-from routellm_core.training.cards import write_card
 from routellm_core.training.matrix_factorization import CheckpointFacts, reference_quantiles, write_checkpoint
 
 __all__ = ["Sources", "build_static", "load_sources", "main", "traffic_prompts", "train_shipped_mf"]

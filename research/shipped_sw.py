@@ -52,7 +52,6 @@ def train_shipped_sw(judged: JudgedRows, embedder: Embedder, folder: Path) -> di
     }
     router.save(folder, dtype="int8", reference_quantiles=reference_quantiles(scores))
     _slim_quantiles(folder / "config.json")
-    (folder / "index.safetensors").chmod(0o644)  # safetensors writes files that only their owner can read
     (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(_card(folder, embedder.name, facts), encoding="utf-8")
     logger.info("wrote %s: %s", folder.name, facts)

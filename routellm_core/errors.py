@@ -6,11 +6,14 @@
     ├── ConfigError (ValueError)          a setting, file or option is unknown, mistyped or contradictory
     │   ├── CheckpointError               a checkpoint folder is missing, truncated, unsafe or of the wrong shape
     │   └── CalibrationError              a target that the data cannot support, or a calibration of another checkpoint
+    ├── OutputError (OSError)             a file or folder could not be written
     ├── MissingExtraError (ImportError)   an optional dependency is not installed; names the extra
+    ├── BrokenPackageError (ImportError)  a dependency is installed and fails while it is imported
     ├── RoutingError                      a prompt could not be routed
     │   ├── UnknownRouterError (ValueError)
     │   ├── InvalidThresholdError (ValueError)
     │   ├── UnsupportedPromptError (ValueError)   messages without usable structure or text
+    │   ├── UnfittingRequestError (ValueError)    too long, or with something that no model here takes
     │   └── ScoringError                  the router failed or returned something that is not a score
     │       └── EmbeddingError            the embedding behind a score failed
     └── BackendError                      the chosen model could not be called or answered badly
@@ -26,15 +29,18 @@ from difflib import get_close_matches
 
 __all__ = [
     "BackendError",
+    "BrokenPackageError",
     "CalibrationError",
     "CheckpointError",
     "ConfigError",
     "EmbeddingError",
     "InvalidThresholdError",
     "MissingExtraError",
+    "OutputError",
     "RouteLLMError",
     "RoutingError",
     "ScoringError",
+    "UnfittingRequestError",
     "UnknownRouterError",
     "UnsupportedPromptError",
     "did_you_mean",
@@ -67,6 +73,10 @@ class CalibrationError(ConfigError):
         self.rows_needed = rows_needed
 
 
+class OutputError(RouteLLMError, OSError):
+    """A file or folder could not be written, as on a full disk; what was there before is unchanged."""
+
+
 class MissingExtraError(RouteLLMError, ImportError):
     """An optional dependency is not installed.
 
@@ -79,6 +89,17 @@ class MissingExtraError(RouteLLMError, ImportError):
         super().__init__(
             f"{purpose} needs the package {module!r}, which is not installed. "
             f"Install it with: pip install 'routellm-core[{extra}]'"
+        )
+
+
+class BrokenPackageError(RouteLLMError, ImportError):
+    """A dependency fails while it is imported, as with another package in a version that it does not go with."""
+
+    def __init__(self, package: str, error: Exception) -> None:
+        cause = " ".join(str(error).split())
+        super().__init__(
+            f"the package {package!r} cannot be imported ({type(error).__name__}: {cause}). Install it anew with what "
+            f"it needs: pip install --upgrade --force-reinstall {package!r}"
         )
 
 
@@ -96,6 +117,20 @@ class InvalidThresholdError(RoutingError, ValueError):
 
 class UnsupportedPromptError(RoutingError, ValueError):
     """Messages that are not in the OpenAI chat format, or that carry nothing to route on."""
+
+
+class UnfittingRequestError(RoutingError, ValueError):
+    """A request that none of the models can take.
+
+    Attributes:
+        code: OpenAI's machine-readable cause: ``"context_length_exceeded"`` or ``"unsupported_value"``.
+        param: the field at fault.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = "messages"
 
 
 class ScoringError(RoutingError):
@@ -119,7 +154,15 @@ class BackendError(RouteLLMError):
         error_type: the provider's kind of error (``invalid_request_error`` …) where it sent one.
         param: the parameter that the provider names as the fault, where it does.
         retry_after: seconds that the provider asked to wait, where it said so.
+        is_timeout: whether the model was too slow; it is not asked again for the same request.
+        fits_elsewhere: whether the request is too long for this model or asks for what it cannot do, which another
+            model may.
+        should_retry: False where a client that tries again at once would only be refused again.
     """
+
+    is_timeout: bool = False
+    fits_elsewhere: bool = False
+    should_retry: bool | None = None
 
     def __init__(
         self,

