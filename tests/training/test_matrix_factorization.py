@@ -160,6 +160,6 @@ def test_a_pair_of_one_model_is_refused(tmp_path):
 
 def test_the_card_names_data_and_benchmarks(tmp_path):
     write_card(tmp_path, make_facts())
-    assert "| exam | 3 | 0.25 |" in (tmp_path / "README.md").read_text()
+    assert "| exam | 3 |" in (tmp_path / "README.md").read_text()
     figures = {"apgr": {"MMLU": {"apgr": 0.6, "low": 0.58, "high": 0.62, "length": 0.59}}}
     assert "| MMLU | 0.600 | 0.580 to 0.620 | 0.590 |" in card_text("mf", make_facts(), figures)
