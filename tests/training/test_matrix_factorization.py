@@ -40,7 +40,7 @@ def make_facts(**changes):
         "weak_model": "mixtral-8x7b-instruct-v0.1",
         "reference_quantiles": reference_quantiles(np.linspace(0, 1, 50)),
         "reference_traffic": "fifty prompts",
-        "training": {"rows_by_source": {"exam": 3}, "held_out_source_correlation": {"exam": 0.25}},
+        "training": {"rows_by_source": {"exam": 3}},
     }
     return CheckpointFacts(**{**facts, **changes})
 
