@@ -164,7 +164,7 @@ def _turn_of(request: Request, parsed: OperationRequest) -> Turn:
 
 
 def _clipped(value: Any) -> Any:
-    """Return messages without the middle of very long texts: no router reads so far, and each look at them takes time."""
+    """Return messages without the middle of very long texts: no router reads so far, and every look takes time."""
     if isinstance(value, str):
         return value if len(value) <= 2 * _READ_OF_A_TEXT else value[:_READ_OF_A_TEXT] + value[-_READ_OF_A_TEXT:]
     if isinstance(value, dict):
