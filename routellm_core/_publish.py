@@ -17,8 +17,6 @@ from safetensors import SafetensorError
 
 from routellm_core.errors import ConfigError, OutputError
 
-__all__ = ["check_writable_file", "check_writable_folder", "publish", "publish_file"]
-
 _REPLACED: Final = (
     "*.safetensors",
     "*.safetensors.index.json",

@@ -15,8 +15,6 @@ from routellm_core._cache import DiskCache, text_key, user_cache_file
 from routellm_core.routers.base import Router, checked_scores
 from routellm_core.types import FloatArray
 
-__all__ = ["ScoreCache"]
-
 _SCORE = struct.Struct("<d")
 
 

@@ -19,8 +19,6 @@ from routellm_core.backends.base import ChatBackend, ModelSettings
 from routellm_core.errors import ConfigError
 from routellm_core.types import ChatMessage
 
-__all__ = ["Question", "generate_answers", "grade_answers"]
-
 
 @dataclass(frozen=True, slots=True)
 class Question:

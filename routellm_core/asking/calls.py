@@ -14,8 +14,6 @@ from routellm_core.prompts import message_text
 from routellm_core.providers.retries import async_retrying
 from routellm_core.types import ChatMessage
 
-__all__ = ["Answer", "CallLimits", "Calls", "unreadable"]
-
 _UNREADABLE_STATUS: Final = 502
 _TIMED_OUT_STATUS: Final = 504
 

@@ -20,16 +20,6 @@ from typing import Final, Literal, TypeAlias
 from routellm_core.prompts import message_text
 from routellm_core.types import ChatMessage
 
-__all__ = [
-    "PROMPT_VERSION",
-    "REFERENCED_CATEGORIES",
-    "Verdict",
-    "comparison_messages",
-    "parse_rating",
-    "parse_verdict",
-    "rating_messages",
-]
-
 Verdict: TypeAlias = Literal["A", "B", "C"]
 """The first answer is better, the second is, or neither."""
 PROMPT_VERSION: Final = 1

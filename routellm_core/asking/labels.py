@@ -22,8 +22,6 @@ from routellm_core.backends.base import ChatBackend
 from routellm_core.errors import BackendError, ConfigError
 from routellm_core.types import PairTier as Tier
 
-__all__ = ["LabelOutcome", "LabelRun", "Winner"]
-
 Winner: TypeAlias = Literal["strong", "weak", "tie"]
 _OUTCOMES: Final[Mapping[Winner, tuple[float, float]]] = {"strong": (1.0, 0.0), "weak": (0.0, 1.0), "tie": (0.5, 0.5)}
 _TIERS: Final[tuple[Tier, Tier]] = ("strong", "weak")

@@ -17,17 +17,6 @@ from routellm_core.prompts import message_text
 from routellm_core.rows.prompts import Conversation, read_records
 from routellm_core.types import ChatMessage
 
-__all__ = [
-    "CallEstimate",
-    "LabelModels",
-    "LabelParameters",
-    "LabelPrompt",
-    "LabelPrompts",
-    "Role",
-    "estimate_calls",
-    "read_label_prompts",
-]
-
 Role: TypeAlias = Literal["strong", "weak", "judge"]
 _MESSAGE_TOKENS: Final = 4.0
 """What a message costs beside its text, under OpenAI's chat format."""

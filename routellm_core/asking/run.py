@@ -10,8 +10,6 @@ from typing import Final, TypeVar
 from routellm_core.asking.calls import CallLimits, Calls
 from routellm_core.errors import BackendError
 
-__all__ = ["Outcome", "run_all"]
-
 T = TypeVar("T")
 # Before anything has worked, the same call will fail for every other item too: a wrong key or a wrong model's name.
 # Later it is about the item: some providers refuse what they moderate with 403.

@@ -14,8 +14,6 @@ from filelock import FileLock, Timeout
 from routellm_core._publish import check_writable_file, publish_file
 from routellm_core.errors import ConfigError, OutputError
 
-__all__ = ["RecordFile"]
-
 logger = logging.getLogger(__name__)
 
 

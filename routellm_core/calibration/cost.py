@@ -12,8 +12,6 @@ from routellm_core.calibration.results import DEFAULT_LEVEL, CalibratedThreshold
 from routellm_core.calibration.sample import CANDIDATES, Sample
 from routellm_core.errors import CalibrationError
 
-__all__ = ["calibrate_cost"]
-
 
 def calibrate_cost(
     scores: npt.ArrayLike,

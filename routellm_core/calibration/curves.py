@@ -16,8 +16,6 @@ from routellm_core.calibration.results import Estimate
 from routellm_core.errors import CalibrationError
 from routellm_core.types import FloatArray
 
-__all__ = ["REQUESTS", "CostCurve", "PromptCosts", "PromptQuality", "QualityCurve", "Weights"]
-
 REQUESTS = 1000.0
 """Costs are told per so many requests."""
 Weights = npt.NDArray[np.intp]

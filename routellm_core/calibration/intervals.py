@@ -16,15 +16,6 @@ from routellm_core.calibration.results import Estimate
 from routellm_core.errors import CalibrationError
 from routellm_core.metrics import intervals
 
-__all__ = [
-    "checked_evaluation_size",
-    "normal_quantile",
-    "rows_for_margin",
-    "share_estimate",
-    "standard_error_factor",
-    "threshold_estimate",
-]
-
 _AS_GOOD_AS_ENDLESS = 10_000_000
 _DEVIATIONS = 12
 _GRID = 8192

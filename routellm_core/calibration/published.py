@@ -12,8 +12,6 @@ from routellm_core.errors import ConfigError
 from routellm_core.routers.registry import router_class
 from routellm_core.rows.sources import RowSource, hub_or_path
 
-__all__ = ["PUBLISHED_THRESHOLDS", "is_published", "published_threshold"]
-
 PUBLISHED_THRESHOLDS = "routellm/lmsys-arena-human-preference-55k-thresholds"
 """RouteLLM's scores of its published checkpoints on Chatbot Arena prompts, one column per router."""
 _PUBLISHED_OWNER = "routellm/"

@@ -11,8 +11,6 @@ from routellm_core.calibration.results import DEFAULT_LEVEL, CalibratedThreshold
 from routellm_core.calibration.sample import CANDIDATES, Sample
 from routellm_core.errors import CalibrationError
 
-__all__ = ["calibrate_quality"]
-
 _MOST_ROWS = 1_000_000_000
 
 

@@ -10,8 +10,6 @@ from routellm_core.errors import CalibrationError
 from routellm_core.metrics.scores import are_quantiles
 from routellm_core.types import FloatArray
 
-__all__ = ["QUANTILES", "checked_quantiles", "score_quantiles", "share_at_threshold", "threshold_for_share"]
-
 QUANTILES = 1001
 # Checkpoints round their quantiles to nine digits, and a tied score must not fall on the wrong side of its own copy.
 _TIE_CLEARANCE = 1e-9

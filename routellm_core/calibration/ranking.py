@@ -10,8 +10,6 @@ import numpy.typing as npt
 from routellm_core.errors import CalibrationError
 from routellm_core.types import FloatArray
 
-__all__ = ["IntArray", "RankedScores"]
-
 IntArray = npt.NDArray[np.intp]
 _FEW_SHARES = 12
 

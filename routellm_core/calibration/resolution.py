@@ -13,8 +13,6 @@ from routellm_core.decision import StrongShare, parse_threshold
 from routellm_core.errors import CalibrationError, InvalidThresholdError
 from routellm_core.routers.base import Router
 
-__all__ = ["CalibrationSource", "calibrations_by_router", "fitting_calibration", "resolve_threshold"]
-
 logger = logging.getLogger(__name__)
 
 CalibrationSource: TypeAlias = Calibration | str | Path

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["DEFAULT_LEVEL", "CalibratedThreshold", "CurvePoint", "Estimate", "Target"]
-
 DEFAULT_LEVEL = 0.99
 """Probability that an interval covers: each of its ends is missed once in two hundred times."""
 

@@ -22,8 +22,6 @@ from routellm_core.rows.sources import RowSource
 from routellm_core.score_cache import ScoreCache
 from routellm_core.types import ModelPair
 
-__all__ = ["CalibrationRun", "calibrate"]
-
 
 @dataclass(frozen=True)
 class CalibrationRun:

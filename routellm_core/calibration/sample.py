@@ -19,8 +19,6 @@ from routellm_core.calibration.ranking import IntArray, RankedScores
 from routellm_core.calibration.results import CalibratedThreshold, CurvePoint, Estimate, Target
 from routellm_core.errors import CalibrationError
 
-__all__ = ["CANDIDATES", "Sample"]
-
 CANDIDATES = 1001
 """Thresholds that a search looks at: one every thousandth of the prompts."""
 _WIDE = 0.05

@@ -18,8 +18,6 @@ from routellm_core.calibration.results import CalibratedThreshold
 from routellm_core.errors import CalibrationError
 from routellm_core.routers.base import Router
 
-__all__ = ["Calibration"]
-
 _FORMAT = "routellm-calibration/1"
 
 

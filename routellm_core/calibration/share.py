@@ -13,8 +13,6 @@ from routellm_core.calibration.results import DEFAULT_LEVEL, CalibratedThreshold
 from routellm_core.calibration.sample import Sample
 from routellm_core.decision import StrongShare
 
-__all__ = ["CURVE_SHARES", "calibrate_share", "share_curve"]
-
 CURVE_SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _MISSED = 0.01
 

@@ -29,8 +29,6 @@ from routellm_core.rows.sources import RowSource
 from routellm_core.score_cache import ScoreCache
 from routellm_core.types import FloatArray
 
-__all__ = ["TOKEN_COLUMNS", "PromptSource", "TokenPrices", "Traffic", "one_price_missing", "token_counts"]
-
 TOKEN_COLUMNS: Final = ("input_tokens", "output_tokens", "strong_output_tokens", "weak_output_tokens")
 """Columns with the tokens of a row, where it has them."""
 _CHUNK: Final = 8192

@@ -18,8 +18,6 @@ from routellm_core.cli.route import route
 from routellm_core.cli.serve import serve
 from routellm_core.cli.train import train_app
 
-__all__ = ["app"]
-
 app = typer.Typer(
     name="routellm",
     help="Route each prompt to the strong or the weak LLM. Routing works offline; only calling a model needs a key.",

@@ -10,8 +10,6 @@ from rich.table import Table
 from routellm_core.calibration import CalibratedThreshold, CurvePoint, Estimate, Target
 from routellm_core.cli._console import say
 
-__all__ = ["headline", "print_curve", "print_result", "rounding_note"]
-
 DIGITS = 5
 
 

@@ -27,8 +27,6 @@ from routellm_core.decision import StrongShare
 from routellm_core.routers.registry import load_router
 from routellm_core.score_cache import ScoreCache
 
-__all__ = ["generate_scores", "print_run", "print_without_prompts", "scoring_progress"]
-
 
 def print_without_prompts(settings: RouteLLMConfig, name: str, share: float, thresholds: str | None) -> None:
     """Print a router's threshold for a share of published scores, of its calibration, or of its reference traffic.

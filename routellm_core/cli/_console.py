@@ -13,8 +13,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-__all__ = ["errors", "note", "output", "progress_bars", "run_until_stopped", "say"]
-
 T = TypeVar("T")
 
 # What is printed holds prompts, names, paths and other people's messages: square brackets are text unless asked for.

@@ -15,8 +15,6 @@ from routellm_core.asking.run import Outcome
 from routellm_core.pricing import price_of
 from routellm_core.training.checks import MIN_ROWS
 
-__all__ = ["estimated_dollars", "print_estimate", "print_outcome", "print_unfinished"]
-
 
 def estimated_dollars(estimates: Sequence[CallEstimate]) -> float | None:
     """Return the sum, or None where a model's price is not known."""

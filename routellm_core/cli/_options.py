@@ -11,20 +11,6 @@ import typer
 from routellm_core._options import validated
 from routellm_core.config import RouteLLMConfig, load_config
 
-__all__ = [
-    "Attempts",
-    "Concurrency",
-    "Config",
-    "MaxFailures",
-    "Rate",
-    "RouterName",
-    "StrongModel",
-    "Threshold",
-    "Timeout",
-    "WeakModel",
-    "configuration",
-]
-
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file; see config.example.yaml.", envvar="ROUTELLM_CONFIG")
 ]

@@ -7,8 +7,6 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-__all__ = ["SeveralValuesCommand", "SeveralValuesGroup", "spread_values"]
-
 _SEVERAL_VALUES = ("--routers", "--overwrite-cache")
 
 

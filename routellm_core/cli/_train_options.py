@@ -13,8 +13,6 @@ import typer
 
 from routellm_core.training.finetuning.options import FinetuningOptions
 
-__all__ = ["Rows", "Tuning", "with_grouped_options"]
-
 _DEFAULTS = FinetuningOptions()
 
 

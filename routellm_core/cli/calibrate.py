@@ -11,8 +11,6 @@ from routellm_core.cli._console import output
 from routellm_core.cli._options import Config, StrongModel, WeakModel, configuration
 from routellm_core.errors import ConfigError
 
-__all__ = ["calibrate"]
-
 _NEEDS_PROMPTS = {
     "cost": "--max-cost needs --prompts: a threshold's cost depends on the prompts that it sends to the strong model",
     "quality": "--min-quality needs --prompts: rows with the quality of both models, in columns 'strong' and 'weak'",

@@ -13,8 +13,6 @@ from routellm_core.cli._options import Config, RouterName, StrongModel, Threshol
 from routellm_core.errors import BackendError
 from routellm_core.types import RoutingDecision
 
-__all__ = ["chat"]
-
 
 def chat(
     message: Annotated[str | None, typer.Argument(help="Say this, print the answer and exit.")] = None,

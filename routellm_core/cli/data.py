@@ -28,8 +28,6 @@ from routellm_core.errors import ConfigError
 if TYPE_CHECKING:
     from routellm_core.asking.prompts import CallEstimate
 
-__all__ = ["data_app"]
-
 data_app = typer.Typer(
     no_args_is_help=True,
     help="Fetch the benchmark files; check training prompts against them; label your own prompts.",

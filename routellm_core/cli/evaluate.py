@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from routellm_core.evals.benchmarks import Benchmark
     from routellm_core.evals.runner import Evaluation
 
-__all__ = ["evaluate_app"]
-
 evaluate_app = typer.Typer(
     cls=SeveralValuesGroup,
     invoke_without_command=True,

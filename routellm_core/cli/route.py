@@ -21,8 +21,6 @@ from routellm_core.rows.prompts import Conversation, conversation_text, read_con
 from routellm_core.rows.sources import RowSource
 from routellm_core.types import RoutingDecision, Tier
 
-__all__ = ["route"]
-
 _TIER_STYLES: dict[Tier, str] = {"strong": "bold magenta", "weak": "green"}
 
 

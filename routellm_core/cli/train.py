@@ -13,8 +13,6 @@ import typer
 from routellm_core.cli._console import errors, output
 from routellm_core.cli._train_options import Rows, Tuning, with_grouped_options
 
-__all__ = ["train_app"]
-
 train_app = typer.Typer(
     no_args_is_help=True, help="Train routers on your own labelled prompts, or adapt a shipped one."
 )

@@ -16,14 +16,10 @@ import numpy as np
 from routellm_core._publish import publish_file
 from routellm_core.embeddings.base import Embedder, Embeddings
 from routellm_core.errors import ConfigError
-from routellm_core.evals.benchmarks.base import BenchmarkSource
-from routellm_core.evals.benchmarks.files import repository_file
+from routellm_core.evals.benchmarks.files import repository_rows
 from routellm_core.evals.benchmarks.mmlu import SUBJECTS
 from routellm_core.evals.benchmarks.mt_bench import TURNS, read_questions
 from routellm_core.evals.benchmarks.registry import canonical_name, load_benchmark
-from routellm_core.rows.files import read_table
-
-__all__ = ["Match", "MatchKind", "evaluation_prompts", "find_contamination", "write_matches"]
 
 MatchKind: TypeAlias = Literal["exact", "ngram", "embedding"]
 _WORD = re.compile(r"\w+")
@@ -105,12 +101,12 @@ def evaluation_prompts(benchmark: str, *, data_dir: Path) -> list[str]:
     """
     name = canonical_name(benchmark)
     if name == "mmlu":
-        paths = [repository_file(data_dir, f"mmlu/responses/mmlu_{subject}.csv") for subject in SUBJECTS]
-        return [row["prompt"] for path in paths for _, row in read_table(path)]
+        files = [f"mmlu/responses/mmlu_{subject}.csv" for subject in SUBJECTS]
+        return [row["prompt"] for file in files for row in repository_rows(data_dir, file)]
     if name == "gsm8k":
-        return [row["prompt"] for _, row in read_table(repository_file(data_dir, "gsm8k/gsm8k_responses.csv"))]
+        return [row["prompt"] for row in repository_rows(data_dir, "gsm8k/gsm8k_responses.csv")]
     if name == "mt-bench":
-        questions = read_questions(BenchmarkSource(data_dir=data_dir))
+        questions = read_questions(data_dir)
         return [str(question["turns"][turn]) for turn in range(TURNS) for question in questions]
     return list(load_benchmark(name, data_dir=data_dir).prompts)
 

@@ -14,8 +14,6 @@ from routellm_core.metrics.curves import ThresholdRow
 from routellm_core.pricing import Price, PriceMap, price_of
 from routellm_core.types import FloatArray
 
-__all__ = ["CostTable", "cost_table"]
-
 
 @dataclass(frozen=True, slots=True)
 class CostTable:

@@ -11,8 +11,6 @@ from routellm_core._optional import import_extra
 from routellm_core._publish import publish_file
 from routellm_core.evals.runner import Evaluation
 
-__all__ = ["plot_cost_quality", "plot_reliability"]
-
 _COLUMN_WIDTH_INCHES = 3.35
 _DOTS_PER_INCH = 300
 # Okabe and Ito's palette, without its yellow (too light for lines) and with black kept for the oracle.

@@ -19,17 +19,6 @@ from routellm_core.evals.prompt_rows import prompt_rows
 from routellm_core.evals.router_results import Estimate, RouterResult
 from routellm_core.evals.runner import Evaluation
 
-__all__ = [
-    "as_dict",
-    "fraction",
-    "markdown",
-    "markdown_table",
-    "percent",
-    "plain",
-    "write_report",
-    "write_tables",
-]
-
 
 def write_report(evaluation: Evaluation, folder: Path, *, with_plots: bool = True) -> list[Path]:
     """Write everything about an evaluation into ``folder``.

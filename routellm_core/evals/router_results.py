@@ -31,8 +31,6 @@ from routellm_core.metrics.reliability import Reliability, reliability_of
 from routellm_core.routers.base import Router
 from routellm_core.types import FloatArray
 
-__all__ = ["RECOVERED", "Estimate", "EvaluationSettings", "GroupResult", "RouterResult", "compare", "measure_router"]
-
 RECOVERED: tuple[float, ...] = (0.2, 0.5, 0.8)
 """The fractions of the gap that CPT is reported for."""
 

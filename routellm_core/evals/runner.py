@@ -22,8 +22,6 @@ from routellm_core.routers.base import Router, checked_scores
 from routellm_core.score_cache import ScoreCache
 from routellm_core.types import FloatArray
 
-__all__ = ["Evaluation", "PairComparison", "run_evaluation", "scores_of"]
-
 CURVE_SHARES: FloatArray = np.linspace(0.0, 1.0, 101)
 COMPARED_METRICS = ("apgr", "apgr_paper", "pgr")
 

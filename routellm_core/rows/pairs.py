@@ -19,8 +19,6 @@ from routellm_core.rows.types import (
     TrainingRows,
 )
 
-__all__ = ["joined_rows", "pair_rows", "refuse_mixed_units"]
-
 RowsT = TypeVar("RowsT", bound=RowsOfOneKind)
 
 

@@ -12,8 +12,6 @@ from routellm_core.prompts import as_messages, message_text
 from routellm_core.rows.sources import RowSource
 from routellm_core.types import ChatMessage
 
-__all__ = ["PROMPT_COLUMNS", "Conversation", "PromptRecord", "conversation_text", "read_conversations", "read_records"]
-
 Conversation: TypeAlias = str | Sequence[ChatMessage]
 PROMPT_COLUMNS = (
     *("prompt", "text", "question", "messages", "conversation", "turns", "conversation_a", "instruction"),

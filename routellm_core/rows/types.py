@@ -9,8 +9,6 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MixedRows", "PairRows", "PreferenceRows", "QualityRows", "RowsOfOneKind", "TrainingRows"]
-
 Floats = npt.NDArray[np.float64]
 
 

@@ -16,8 +16,6 @@ from routellm_core.errors import ConfigError
 from routellm_core.rows.files import data_suffix
 from routellm_core.rows.sources import RowSource
 
-__all__ = ["vector_batches"]
-
 _ROWS_AT_A_TIME: Final = 1024
 
 

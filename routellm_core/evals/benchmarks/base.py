@@ -13,8 +13,6 @@ from routellm_core.errors import ConfigError
 from routellm_core.metrics.curves import mean_quality
 from routellm_core.types import FloatArray, ModelPair
 
-__all__ = ["PUBLISHED_PAIR", "Benchmark", "BenchmarkLoader", "BenchmarkSource", "PairUsage"]
-
 PUBLISHED_PAIR = ModelPair(strong="gpt-4-1106-preview", weak="mistralai/Mixtral-8x7B-Instruct-v0.1")
 """The two models whose results RouteLLM published for all three benchmarks."""
 
@@ -105,15 +103,8 @@ class Benchmark:
         return np.asarray(self.strong_quality > self.weak_quality)
 
     def subset(self, keep: npt.NDArray[np.bool_]) -> Benchmark:
-        """Return the prompts where ``keep``, shape (n,), is true."""
+        """Return the prompts where ``keep``, shape (n,), is true, without their tokens."""
         rows = np.flatnonzero(keep)
-        usage = self.usage and PairUsage(
-            strong_input=self.usage.strong_input[rows],
-            strong_output=self.usage.strong_output[rows],
-            weak_input=self.usage.weak_input[rows],
-            weak_output=self.usage.weak_output[rows],
-            note=self.usage.note,
-        )
         return replace(
             self,
             prompts=tuple(self.prompts[row] for row in rows),
@@ -121,7 +112,7 @@ class Benchmark:
             groups=tuple(self.groups[row] for row in rows),
             strong_quality=self.strong_quality[rows],
             weak_quality=self.weak_quality[rows],
-            usage=usage,
+            usage=None,
         )
 
 

@@ -10,8 +10,6 @@ from routellm_core.errors import ConfigError, did_you_mean
 from routellm_core.evals.benchmarks.base import PUBLISHED_PAIR, Benchmark, BenchmarkLoader, BenchmarkSource
 from routellm_core.types import ModelPair
 
-__all__ = ["available_benchmarks", "canonical_name", "load_benchmark", "register_benchmark"]
-
 _LOADERS: dict[str, str | BenchmarkLoader] = {
     "mmlu": "routellm_core.evals.benchmarks.mmlu:load",
     "gsm8k": "routellm_core.evals.benchmarks.gsm8k:load",
