@@ -31,13 +31,10 @@ _WRITER: Final = "routellm data label"
 
 @dataclass(frozen=True, kw_only=True)
 class LabelOutcome(Outcome):
-    """What there is after a run.
+    """What there is after a run, earlier ones included, and what this one spent.
 
-    Attributes:
-        winners: finished prompts by winner, those of earlier runs included.
-        disagreements: ties because the judge changed its mind with the order.
-        dollars: spent by this run; None where a price is not known.
-        tokens: by role, sent and answered in this run.
+    ``disagreements`` are ties because the judge changed its mind with the order; ``dollars`` is None where a price is
+    not known; ``tokens`` are sent and answered, by role.
     """
 
     winners: Mapping[Winner, int]

@@ -55,13 +55,7 @@ class LabelParameters:
 
 @dataclass(frozen=True)
 class LabelPrompt:
-    """A prompt to be labelled.
-
-    Attributes:
-        conversation: as the row had it, up to the last user message.
-        place: file and line.
-        reference: a right answer for the judge, or None.
-    """
+    """A conversation up to the last user message, its file and line, and a right answer for the judge or None."""
 
     conversation: Conversation
     place: str
@@ -89,13 +83,7 @@ class LabelPrompt:
 
 @dataclass(frozen=True)
 class LabelPrompts:
-    """What a source holds.
-
-    Attributes:
-        prompts: each prompt once, in order.
-        repeated: rows that repeat an earlier one.
-        without_text: rows without a user's text, which nothing can be asked about.
-    """
+    """What a source holds: each prompt once, and how many rows repeat one or have no user's text to ask about."""
 
     prompts: tuple[LabelPrompt, ...]
     repeated: int
@@ -104,16 +92,7 @@ class LabelPrompts:
 
 @dataclass(frozen=True)
 class CallEstimate:
-    """What one model is expected to be asked, and for how much.
-
-    Attributes:
-        role: strong, weak or judge.
-        model: its name.
-        calls: number of calls.
-        input_tokens: sent in all.
-        output_tokens: answered in all.
-        dollars: None where the model's price is not known.
-    """
+    """What one model is expected to be asked: calls, tokens in all, and dollars, None where its price is not known."""
 
     role: Role
     model: str

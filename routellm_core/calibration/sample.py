@@ -29,12 +29,7 @@ _LEAST_RESAMPLES, _MOST_RESAMPLES, _DRAWS = 200, 1000, 20_000_000
 class Sample:
     """n scored prompts, what they cost and how well they were answered where that is known.
 
-    Args:
-        scores: shape (n,), each in [0, 1].
-        costs: of the same prompts in the same order, or None.
-        quality: likewise.
-        evaluation_size: m, the number of further prompts that intervals speak of; None takes n, infinity the long run.
-        level: probability of the intervals.
+    The arguments are those of :func:`~routellm_core.calibration.calibrate_share`.
 
     Raises:
         CalibrationError: columns of different lengths, or a value out of its range.
@@ -96,12 +91,7 @@ class Sample:
     ) -> CalibratedThreshold:
         """Return what the threshold of ``cut`` strong calls does, with a warning where the sample says little.
 
-        Args:
-            target: what was asked for.
-            cut: the number of strong calls.
-            threshold: of ``cut``.
-            warnings: further ones.
-            unpadded_cut: what would have been taken with no allowance for sampling error.
+        ``unpadded_cut`` is what would have been taken with no allowance for sampling error.
         """
         share, cost, quality = self.measure(np.array([cut], dtype=np.intp))[0]
         unpadded = None if unpadded_cut is None else self.point(unpadded_cut)
@@ -125,10 +115,7 @@ class Sample:
     def bootstrap(self, choose: Callable[[Weights], int], cut: int, *, resamples: int | None) -> Estimate:
         """Return the threshold of ``cut`` with the percentile bootstrap of what ``choose`` would have taken.
 
-        Args:
-            choose: the search, from how often each prompt was drawn, in the order of ``ranked``, to a cut.
-            cut: what it takes on the sample itself.
-            resamples: number of them; None takes 1,000, and fewer, down to 200, above 20,000 prompts.
+        ``choose`` is the search, from how often each prompt was drawn, in the order of ``ranked``, to a cut.
         """
         generator = np.random.default_rng(0)
         if resamples is None:

@@ -26,13 +26,12 @@ class Calibration:
     """What was learned about one router on one traffic.
 
     Attributes:
-        router: the router's name.
         fingerprint: the router's, which names its checkpoint; scores of another one are not comparable.
         data: what the prompts were, in one line.
         sample_size: number of prompts.
         created: date and time in UTC, as ISO 8601.
         quantiles: the scores' quantiles 0, 1/1000, …, 1.
-        result: the threshold that was asked for, with its intervals, or None where only the scores were measured.
+        result: the threshold that was asked for, or None where only the scores were measured.
     """
 
     router: str

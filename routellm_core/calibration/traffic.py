@@ -38,13 +38,7 @@ _NAN_PAIR: Final = (math.nan, math.nan)
 
 @dataclass(frozen=True, slots=True)
 class TokenPrices:
-    """What tokens cost, and how many an answer has where the rows do not say.
-
-    Attributes:
-        strong: the strong model's price.
-        weak: the weak model's price.
-        output_tokens: per answer.
-    """
+    """What tokens cost, and ``output_tokens``: how many an answer has where the rows do not say."""
 
     strong: Price
     weak: Price
@@ -60,14 +54,9 @@ class TokenPrices:
         weak_price: str | None = None,
         output_tokens: float = 300.0,
     ) -> TokenPrices | None:
-        """Return the prices of two models, or None where they are not known.
+        """Return the prices of two models, by name or settings, or None where they are not known.
 
-        Args:
-            strong_model: name or settings.
-            weak_model: name or settings.
-            strong_price: ``"10,30"``, dollars per million tokens, instead of the known one.
-            weak_price: likewise.
-            output_tokens: per answer.
+        A given price, ``"10,30"`` dollars per million input and output tokens, takes the place of the known one.
 
         Raises:
             ConfigError: a price was given, but the other one is not known.
@@ -188,8 +177,8 @@ class Traffic:
 
     Attributes:
         scores: shape (n,).
-        costs: dollars per request, or None without prices.
-        quality: both models' quality, or None where the rows have no labels.
+        costs: None without prices.
+        quality: None where the rows have no labels.
         without_text: rows passed over because there was nothing to route on.
     """
 

@@ -29,18 +29,10 @@ _TRAIN_BLOCK = 8192
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A training prompt that is near an evaluation prompt.
+    """A training prompt that is near an evaluation prompt, each with its 0-based position.
 
-    The first four fields are those of RouteLLM's ``contaminated_prompts.jsonl``.
-
-    Attributes:
-        train_prompt: the training prompt.
-        eval_prompt: the evaluation prompt.
-        train_idx: its 0-based position.
-        eval_idx: its 0-based position.
-        kind: how it was found: ``"exact"`` before ``"ngram"`` before ``"embedding"``.
-        similarity: 1 for exact matches, the share of the evaluation prompt's n-grams that the training prompt holds,
-            or the cosine similarity.
+    The first four fields are those of RouteLLM's ``contaminated_prompts.jsonl``; ``similarity`` is 1 for exact matches,
+    the share of the evaluation prompt's n-grams that the training prompt holds, or the cosine similarity.
     """
 
     train_prompt: str

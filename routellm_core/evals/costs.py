@@ -17,15 +17,7 @@ from routellm_core.types import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class CostTable:
-    """What routing costs.
-
-    Attributes:
-        strong_price: the strong model's price.
-        weak_price: the weak model's price.
-        strong: dollars per prompt on the strong model, shape (n,).
-        weak: dollars per prompt on the weak model, shape (n,).
-        note: how tokens were counted.
-    """
+    """Both models' prices, dollars per prompt on each, shape (n,), and a note on how tokens were counted."""
 
     strong_price: Price
     weak_price: Price
@@ -92,13 +84,7 @@ def _dollars(price: Price, sent: FloatArray, answered: FloatArray) -> FloatArray
 
 
 def mean_dollars(table: CostTable, repetitions: FloatArray, rows: Sequence[Sequence[ThresholdRow]]) -> dict[int, float]:
-    """Return dollars per 1,000 prompts by number of strong calls, averaged over repetitions.
-
-    Args:
-        table: prices.
-        repetitions: scores, shape (r, n).
-        rows: the rows of each repetition.
-    """
+    """Return dollars per 1,000 prompts by number of strong calls, averaged over repetitions, scores of shape (r, n)."""
     collected: dict[int, list[float]] = {}
     for scores, repetition in zip(repetitions, rows, strict=True):
         for row in repetition:

@@ -42,8 +42,7 @@ class EvaluationSettings:
     Attributes:
         num_results: steps between all strong and all weak.
         random_iters: repetitions of a random router.
-        resamples: bootstrap resamples.
-        seed: seeds the resamples.
+        resamples: of the bootstrap, from ``seed``.
         level: coverage of the intervals, in (0, 1).
         at_share: share of strong calls at which PGR is reported, in [0, 1].
         reliability_bins: bins of the reliability plot.
@@ -80,16 +79,12 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class GroupResult:
-    """One subject or category.
+    """One subject or category; qualities in display units.
 
     Attributes:
-        name: the group.
-        prompts: how many.
-        weak: quality of the weak model, display units.
-        strong: quality of the strong model.
-        routed: quality when half of the *benchmark's* prompts, those with the highest scores, go to strong.
-        strong_share: share of this group's prompts that then go to strong.
-        apgr: RouteLLM's APGR within the group; NaN where both models are equally good there.
+        routed: quality when half of the benchmark's prompts, those with the highest scores, go to the strong model.
+        strong_share: the share of the group's prompts that then do.
+        apgr: within the group; NaN where both models are equally good.
     """
 
     name: str

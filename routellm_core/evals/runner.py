@@ -41,14 +41,9 @@ class PairComparison:
 class Evaluation:
     """The result of :func:`run_evaluation`.
 
-    Attributes:
-        benchmark: what was evaluated on.
-        settings: how.
-        baselines: best single model, chance and foresight.
-        routers: one result per router, in the order asked for.
-        comparisons: every pair of routers on every compared metric.
-        costs: prices and dollars per prompt, or None where they are not known.
-        versions: of everything that the figures depend on.
+    ``baselines`` are the best single model, chance and foresight; ``comparisons`` holds every pair of routers on every
+    compared metric; ``costs`` is None where prices are not known; ``versions`` are of everything that the figures
+    depend on.
     """
 
     benchmark: Benchmark

@@ -75,12 +75,9 @@ LABEL_COLUMNS: Final = (
 
 @dataclass(frozen=True)
 class LabelledRecords:
-    """The rows of one source, not yet looked into but for their kind.
+    """The rows of one source, of which nothing but the kind is looked into yet.
 
-    Attributes:
-        records: at least one.
-        kind: ``"strong/weak"``, ``"quality"`` or ``"preference"``.
-        columns: of the strong and the weak model's quality, for the first kind.
+    ``kind`` is ``"strong/weak"``, with the ``columns`` of both models' quality, ``"quality"`` or ``"preference"``.
     """
 
     records: Sequence[PromptRecord]

@@ -21,13 +21,7 @@ PROMPT_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class PromptRecord:
-    """A row with a prompt.
-
-    Attributes:
-        conversation: a prompt, or a list of chat messages.
-        place: file and line, for errors.
-        values: the further columns that were asked for and that the row has.
-    """
+    """A prompt or chat messages, file and line for errors, and those of the wanted columns that the row has."""
 
     conversation: Conversation
     place: str

@@ -19,15 +19,7 @@ PUBLISHED_PAIR = ModelPair(strong="gpt-4-1106-preview", weak="mistralai/Mixtral-
 
 @dataclass(frozen=True, slots=True)
 class PairUsage:
-    """Tokens that each prompt costs on each model, every array of shape (n,).
-
-    Attributes:
-        strong_input: tokens sent to the strong model.
-        strong_output: tokens it answers with.
-        weak_input: tokens sent to the weak model.
-        weak_output: tokens it answers with.
-        note: where the counts come from, as a sentence for the report.
-    """
+    """Tokens that each prompt sends to and gets from each model, shapes (n,), and where the counts come from."""
 
     strong_input: FloatArray
     strong_output: FloatArray

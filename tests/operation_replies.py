@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any
 
+from routellm_core.testing.local_handlers import Operation
 from routellm_core.testing.replies import Reply, completion
 
 Json = dict[str, Any]
@@ -177,3 +178,10 @@ def _message(item: Mapping[str, Any]) -> Json:
 
 def _words(text: str) -> list[str]:
     return re.findall(r"\S+\s*|\s+", text)
+
+
+OPERATIONS = {
+    "completions": Operation(text_completion, text_completion_chunks, "prompt"),
+    "responses": Operation(response, response_events, "input", has_names=True),
+}
+"""What ``LocalModelServer(operations=…)`` takes."""
