@@ -63,14 +63,9 @@ class Answer:
 
 
 class Calls:
-    """Calls models and counts what they used.
+    """Calls models, by role, and counts what they used.
 
     A model that fails is asked again; no other one answers in its place, since the answer is what is wanted.
-
-    Args:
-        models: who is called, by role.
-        backend: makes the single attempts.
-        limits: concurrency, rate and retries.
     """
 
     def __init__(self, models: Mapping[str, ModelSettings], backend: ChatBackend, limits: CallLimits) -> None:
@@ -131,11 +126,7 @@ class Calls:
         return Answer(text, float(sent), float(answered))
 
     def dollars(self, tokens: Mapping[str, tuple[float, float]] | None = None) -> float | None:
-        """Return what so many tokens by role, sent and answered, cost; None where a price is not known.
-
-        Args:
-            tokens: those of all calls so far by default.
-        """
+        """Return what so many tokens by role (all so far by default) cost; None where a price is not known."""
         total = 0.0
         for role, used in (self.tokens if tokens is None else tokens).items():
             price = price_of(self._models[role])

@@ -45,14 +45,7 @@ class LabelOutcome(Outcome):
 
 @dataclass
 class LabelRun:
-    """One run over the prompts.
-
-    Args:
-        models: the pair and the judge.
-        backend: makes the calls.
-        output: the file of finished rows; what failed is kept beside it, under the same name with ``.failures``.
-        parameters: what is sent beside the messages.
-        limits: concurrency, retries and money.
+    """One run over the prompts: ``output`` gets the finished rows, and a file beside it, ``….failures``, what failed.
 
     Raises:
         ConfigError: the output holds something else, or another pair's rows.
@@ -88,11 +81,7 @@ class LabelRun:
     async def label(
         self, prompts: Sequence[LabelPrompt], *, on_progress: Callable[[int, int], None] | None = None
     ) -> LabelOutcome:
-        """Label what has no label yet.
-
-        Args:
-            prompts: each once.
-            on_progress: called with (prompts ended, in all).
+        """Label what has no label yet; ``on_progress`` is called with (prompts ended, in all).
 
         Raises:
             ConfigError: another run is writing to the output, or nothing can be written there.

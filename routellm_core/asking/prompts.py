@@ -107,15 +107,11 @@ def read_label_prompts(
 ) -> LabelPrompts:
     """Read prompts; a conversation is cut after the user's last message, which the models answer.
 
-    Args:
-        source: a file or folder, ``hf:owner/name[:split]``, or ``-`` for standard input.
-        column: the prompt's column.
-        reference_column: the column with reference answers; an empty cell is none.
-        limit: only the first so many prompts.
+    ``source``, ``column`` and their errors are :func:`read_records`'s. An empty cell of ``reference_column`` is no
+    reference answer; ``limit`` takes only the first so many prompts.
 
     Raises:
-        ConfigError: no prompts, a file that cannot be read, or a column that no row has.
-        UnsupportedPromptError: a row holds no prompt; the message has its line.
+        ConfigError: no prompts, or a reference column that no row has.
     """
     columns = [reference_column] if reference_column else []
     found: dict[str, LabelPrompt] = {}
@@ -142,19 +138,11 @@ def read_label_prompts(
 
 
 def estimate_calls(
-    prompts: Iterable[LabelPrompt],
-    models: LabelModels,
-    *,
-    answer_tokens: float = 300.0,
-    judge_tokens: float = 200.0,
+    prompts: Iterable[LabelPrompt], models: LabelModels, *, answer_tokens: float = 300.0, judge_tokens: float = 200.0
 ) -> tuple[CallEstimate, ...]:
     """Estimate the calls of strong, weak and judge, retries left out.
 
-    Args:
-        prompts: to be labelled.
-        models: who is asked.
-        answer_tokens: tokens of an answer.
-        judge_tokens: tokens of a judgement; each prompt has two.
+    An answer is taken to have ``answer_tokens`` tokens, each of a prompt's two judgements ``judge_tokens``.
     """
     asked, judged, count = 0.0, 0.0, 0
     for prompt in prompts:

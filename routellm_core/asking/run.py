@@ -25,7 +25,7 @@ class Outcome:
         done: items finished now.
         failures: an item's name to its error; they are tried again by the next run.
         left: items that were not finished because the run ended before them.
-        stopped: why it ended before them, for people; None where it did not.
+        stopped: why it did, for people; None where it did not.
     """
 
     reused: int
@@ -53,20 +53,13 @@ async def run_all(
     reused: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
-    """Do ``work`` for each item, ``limits.concurrency`` at a time.
+    """Do ``work`` for each named item, ``limits.concurrency`` at a time.
 
     A :class:`BackendError` is the item's failure, any other error ends the run and is raised. The run also ends, in
-    order, where the money is spent; at the first refusal (401, 403, 404) before anything was finished; and after
-    ``limits.failures_in_a_row`` failures without anything finished between them. Work that is then under way is
-    cancelled, as it is when the run is.
-
-    Args:
-        items: name and item.
-        work: finishes an item; what it must not lose when it is cancelled is its own concern.
-        calls: counts the money.
-        limits: when to end.
-        reused: items that were finished before, for progress and outcome.
-        on_progress: called with (items ended, in all).
+    order, where the money that ``calls`` counts is spent; at the first refusal (401, 403, 404) before anything was
+    finished; and after ``limits.failures_in_a_row`` failures without anything finished between them. Work that is then
+    under way is cancelled, as it is when the run is; what it must not lose is its own concern. ``on_progress`` is
+    called with (items ended, in all), the ``reused`` ones included.
     """
     failures: dict[str, str] = {}
     done = in_a_row = 0

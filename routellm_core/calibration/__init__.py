@@ -8,11 +8,7 @@ held-out half of the data is a fair test of it.
 from __future__ import annotations
 
 from routellm_core.calibration.curves import PromptCosts, PromptQuality
-from routellm_core.calibration.quantiles import (
-    score_quantiles,
-    share_at_threshold,
-    threshold_for_share,
-)
+from routellm_core.calibration.quantiles import score_quantiles, share_at_threshold, threshold_for_share
 from routellm_core.calibration.ranking import RankedScores
 from routellm_core.calibration.resolution import (
     CalibrationSource,

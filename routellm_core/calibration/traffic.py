@@ -16,14 +16,7 @@ from routellm_core.pricing import Price, estimate_tokens, parse_price, price_of
 from routellm_core.prompts import first_user_text, routing_prompt
 from routellm_core.routers.base import Router, checked_scores
 from routellm_core.rows.cells import optional_number_cell
-from routellm_core.rows.labelled import (
-    DEFAULT_PAIR,
-    LABEL_COLUMNS,
-    LabelledRecords,
-    label_columns,
-    pair_rows,
-    row_kind,
-)
+from routellm_core.rows.labelled import DEFAULT_PAIR, LABEL_COLUMNS, LabelledRecords, label_columns, pair_rows, row_kind
 from routellm_core.rows.prompts import PromptRecord, conversation_text, read_records
 from routellm_core.rows.sources import RowSource
 from routellm_core.score_cache import ScoreCache
@@ -84,9 +77,7 @@ def one_price_missing(model: str) -> ConfigError:
 def token_counts(record: PromptRecord, output_tokens: float) -> tuple[float, float, float]:
     """Return the tokens of a row: sent, and answered by the strong and the weak model.
 
-    Args:
-        record: its columns count; where it lacks them, the prompt's length and ``output_tokens`` do.
-        output_tokens: per answer.
+    Where the row lacks these columns, the prompt's length and ``output_tokens`` count.
 
     Raises:
         ConfigError: a count that is not a number.

@@ -31,11 +31,7 @@ from routellm_core.score_cache import ScoreCache
 def print_without_prompts(settings: RouteLLMConfig, name: str, share: float, thresholds: str | None) -> None:
     """Print a router's threshold for a share of published scores, of its calibration, or of its reference traffic.
 
-    Args:
-        settings: the routers' options and calibrations.
-        name: the router.
-        share: of strong calls.
-        thresholds: a file or data set with published scores; None takes RouteLLM's for what RouteLLM published.
+    ``thresholds`` is a file or data set with published scores; None takes RouteLLM's for what RouteLLM published.
     """
     options = settings.router_options(name)
     target = Target("share", share)

@@ -30,12 +30,7 @@ def print_estimate(estimates: Sequence[CallEstimate], models: LabelModels, conso
     for row in estimates:
         dollars = "unknown" if row.dollars is None else f"{row.dollars:.4f}"
         table.add_row(
-            row.role,
-            row.model,
-            f"{row.calls:,}",
-            f"{row.input_tokens:,.0f}",
-            f"{row.output_tokens:,.0f}",
-            dollars,
+            row.role, row.model, f"{row.calls:,}", f"{row.input_tokens:,.0f}", f"{row.output_tokens:,.0f}", dollars
         )
     console.print(table)
     total = estimated_dollars(estimates)

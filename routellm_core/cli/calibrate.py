@@ -84,11 +84,7 @@ def calibrate(
         raise ConfigError(f"{rows.name} can be read only once; give one router, or a file")
     source = PromptSource(rows, column, first_turn, (models.strong.model, models.weak.model))
     prices = TokenPrices.of(
-        models.strong,
-        models.weak,
-        strong_price=strong_price,
-        weak_price=weak_price,
-        output_tokens=output_tokens,
+        models.strong, models.weak, strong_price=strong_price, weak_price=weak_price, output_tokens=output_tokens
     )
     if save is not None:
         check_writable_file(save)

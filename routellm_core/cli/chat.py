@@ -27,12 +27,7 @@ def chat(
 ) -> None:
     """Talk to the two models; each turn is routed. Empty line, /quit or end of input leaves; /reset starts again."""
     settings = configuration(
-        config,
-        router=router,
-        threshold=threshold,
-        strong_model=strong_model,
-        weak_model=weak_model,
-        api_base=api_base,
+        config, router=router, threshold=threshold, strong_model=strong_model, weak_model=weak_model, api_base=api_base
     )
     from routellm_core.config import build_controller
 

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from routellm_core.asking.prompts import CallEstimate
 
 data_app = typer.Typer(
-    no_args_is_help=True,
-    help="Fetch the benchmark files; check training prompts against them; label your own prompts.",
+    no_args_is_help=True, help="Fetch the benchmark files; check training prompts against them; label your own prompts."
 )
 
 

@@ -50,11 +50,7 @@ def cost_table(
 ) -> CostTable | None:
     """Return what each prompt costs on each model, or None where tokens or prices are not known.
 
-    Args:
-        benchmark: its ``usage`` holds the tokens.
-        strong_price: overrides the price map.
-        weak_price: overrides the price map.
-        prices: the price map; litellm's installed one by default.
+    Given prices take the place of those in the price map, which is litellm's installed one by default.
 
     Raises:
         ConfigError: a price was given, but costs cannot be told: the other price or the tokens are not known.

@@ -25,13 +25,10 @@ _MT_BENCH_TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanit
 
 
 def load_questions(benchmark: str, *, data_dir: Path, answer_key: Path | None = None, shots: int = 0) -> list[Question]:
-    """Return the decontaminated questions of a benchmark.
+    """Return the decontaminated questions of ``mmlu``, ``gsm8k`` or ``mt-bench``.
 
-    Args:
-        benchmark: ``mmlu``, ``gsm8k`` or ``mt-bench``.
-        data_dir: folder of the benchmark files.
-        answer_key: MMLU's right answers, which RouteLLM's repository does not hold; see :func:`load_answer_key`.
-        shots: worked examples shown before each GSM8K problem (RouteLLM shows 8).
+    MMLU needs ``answer_key``, see :func:`load_answer_key`; ``shots`` worked examples are shown before each GSM8K
+    problem (RouteLLM shows 8).
 
     Raises:
         ConfigError: another benchmark, or a file is missing.

@@ -186,11 +186,7 @@ def measure_router(
 
 
 def compare(
-    results: Mapping[str, RouterResult],
-    samples: Mapping[str, BootstrapSamples],
-    first: str,
-    second: str,
-    metric: str,
+    results: Mapping[str, RouterResult], samples: Mapping[str, BootstrapSamples], first: str, second: str, metric: str
 ) -> tuple[float, Interval]:
     """Return ``first - second`` on a metric and its paired interval."""
     difference = results[first].metrics[metric].value - results[second].metrics[metric].value
@@ -213,11 +209,7 @@ def _cpt_name(fraction: float) -> str:
 
 
 def _metrics(
-    curve: Curve,
-    scores: FloatArray,
-    benchmark: Benchmark,
-    settings: EvaluationSettings,
-    samples: BootstrapSamples,
+    curve: Curve, scores: FloatArray, benchmark: Benchmark, settings: EvaluationSettings, samples: BootstrapSamples
 ) -> dict[str, Estimate]:
     strong, weak, scale = benchmark.strong_quality, benchmark.weak_quality, benchmark.scale
     ends = benchmark.weak_mean, benchmark.strong_mean

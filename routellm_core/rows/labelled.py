@@ -26,14 +26,7 @@ from routellm_core.rows.cells import number_cell, outcome_cell, prompt_cell, tex
 from routellm_core.rows.pairs import joined_rows, pair_rows, refuse_mixed_units
 from routellm_core.rows.prompts import PromptRecord, read_records
 from routellm_core.rows.sources import RowSource
-from routellm_core.rows.types import (
-    MixedRows,
-    PairRows,
-    PreferenceRows,
-    QualityRows,
-    RowsOfOneKind,
-    TrainingRows,
-)
+from routellm_core.rows.types import MixedRows, PairRows, PreferenceRows, QualityRows, RowsOfOneKind, TrainingRows
 
 __all__ = [
     "DEFAULT_PAIR",

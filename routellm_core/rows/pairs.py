@@ -10,14 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from routellm_core.errors import ConfigError
-from routellm_core.rows.types import (
-    MixedRows,
-    PairRows,
-    PreferenceRows,
-    QualityRows,
-    RowsOfOneKind,
-    TrainingRows,
-)
+from routellm_core.rows.types import MixedRows, PairRows, PreferenceRows, QualityRows, RowsOfOneKind, TrainingRows
 
 RowsT = TypeVar("RowsT", bound=RowsOfOneKind)
 

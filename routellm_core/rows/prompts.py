@@ -52,10 +52,7 @@ def read_conversations(source: Any, *, column: str | None = None) -> Iterator[Co
 def read_records(source: Any, *, column: str | None = None, columns: Sequence[str] = ()) -> Iterator[PromptRecord]:
     """Read prompts as :func:`read_conversations` does, with further columns of their rows.
 
-    Args:
-        source: as there.
-        column: as there.
-        columns: names of further columns; a row that lacks one has no value for it.
+    A row that lacks one of ``columns`` has no value for it.
     """
     rows = RowSource.parse(source)
     candidates = (column,) if column else PROMPT_COLUMNS

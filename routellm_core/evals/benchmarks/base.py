@@ -112,10 +112,8 @@ class Benchmark:
 class BenchmarkSource:
     """What a loader is given.
 
-    Attributes:
-        data_dir: folder of RouteLLM's benchmark files (its repository's layout).
-        pair: the models to compare.
-        answers_dir: folder of answers graded by :mod:`routellm_core.asking.answers`, or None.
+    ``data_dir`` has RouteLLM's benchmark files in its repository's layout, ``answers_dir`` answers that were graded
+    here.
     """
 
     data_dir: Path

@@ -60,13 +60,8 @@ def accuracy_benchmark(
 ) -> Benchmark:
     """Return a benchmark of right and wrong answers, without RouteLLM's contaminated prompts.
 
-    Args:
-        source: says which models are compared, and where results of other than the published ones are.
-        name: of the benchmark, and of its folder.
-        title: for headings.
-        rows: prompt id, group, and the file's row with a column ``prompt`` and one of true and false per model.
-        answer_tokens: from rows and a model to the tokens of its answers, shape (n,).
-        note: how tokens were counted.
+    Each of ``rows`` is a prompt id, a group, and the file's row with a column ``prompt`` and one of true and false per
+    model; ``answer_tokens`` tells from rows and a model the tokens of its answers, shape (n,), and ``note`` how.
 
     Raises:
         ConfigError: a model has neither a column nor graded answers, a cell is not true or false, or some prompts are

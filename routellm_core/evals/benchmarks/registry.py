@@ -24,12 +24,7 @@ def available_benchmarks() -> list[str]:
 
 
 def register_benchmark(name: str, loader: str | BenchmarkLoader, *, replace: bool = False) -> None:
-    """Make a benchmark available under ``name``.
-
-    Args:
-        name: the name to ask for it by.
-        loader: a callable from :class:`BenchmarkSource` to :class:`Benchmark`, or ``"package.module:function"``.
-        replace: allow ``name`` to be taken already.
+    """Make a benchmark available under ``name``; ``replace`` allows that the name is taken already.
 
     Raises:
         ConfigError: the name is taken.
@@ -56,11 +51,7 @@ def canonical_name(name: str) -> str:
 
 
 def load_benchmark(
-    name: str,
-    *,
-    data_dir: Path,
-    pair: ModelPair = PUBLISHED_PAIR,
-    answers_dir: Path | None = None,
+    name: str, *, data_dir: Path, pair: ModelPair = PUBLISHED_PAIR, answers_dir: Path | None = None
 ) -> Benchmark:
     """Load a benchmark.
 
