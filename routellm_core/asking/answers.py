@@ -10,10 +10,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from routellm_core.asking.calls import CallLimits, Calls, unreadable
+from routellm_core.asking.calls import CallLimits, Calls, Outcome, run_all, unreadable
 from routellm_core.asking.grading import LETTERS, choice_letter, final_number, is_same_number, records_of
 from routellm_core.asking.judges import parse_rating, rating_messages
-from routellm_core.asking.run import Outcome, run_all
 from routellm_core.asking.store import RecordFile
 from routellm_core.backends.base import ChatBackend, ModelSettings
 from routellm_core.errors import ConfigError

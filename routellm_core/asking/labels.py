@@ -13,10 +13,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from routellm_core.asking.calls import Answer, CallLimits, Calls, unreadable
+from routellm_core.asking.calls import Answer, CallLimits, Calls, Outcome, run_all, unreadable
 from routellm_core.asking.judges import comparison_messages, parse_verdict
 from routellm_core.asking.prompts import LabelModels, LabelParameters, LabelPrompt
-from routellm_core.asking.run import Outcome, run_all
 from routellm_core.asking.store import RecordFile
 from routellm_core.backends.base import ChatBackend
 from routellm_core.errors import BackendError, ConfigError

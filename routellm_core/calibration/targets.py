@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from routellm_core.calibration.curves import REQUESTS, CostCurve, PromptCosts, PromptQuality, QualityCurve, Weights
-from routellm_core.calibration.intervals import standard_error_factor, threshold_estimate
 from routellm_core.calibration.results import DEFAULT_LEVEL, CalibratedThreshold, CurvePoint, Target
-from routellm_core.calibration.sample import CANDIDATES, Sample
+from routellm_core.calibration.sample import CANDIDATES, Sample, standard_error_factor, threshold_estimate
 from routellm_core.decision import StrongShare
 from routellm_core.errors import CalibrationError
 

@@ -14,12 +14,13 @@ from routellm_core.calibration.curves import PromptCosts, PromptQuality
 from routellm_core.errors import ConfigError
 from routellm_core.pricing import Price, estimate_tokens, parse_price, price_of
 from routellm_core.prompts import first_user_text, routing_prompt
-from routellm_core.routers.base import Router, checked_scores
+from routellm_core.routers.base import Router
 from routellm_core.rows.cells import optional_number_cell
 from routellm_core.rows.labelled import DEFAULT_PAIR, LABEL_COLUMNS, LabelledRecords, label_columns, pair_rows, row_kind
 from routellm_core.rows.prompts import PromptRecord, conversation_text, read_records
 from routellm_core.rows.sources import RowSource
 from routellm_core.score_cache import ScoreCache
+from routellm_core.scoring import score_in_batches
 from routellm_core.types import FloatArray
 
 TOKEN_COLUMNS: Final = ("input_tokens", "output_tokens", "strong_output_tokens", "weak_output_tokens")
@@ -229,10 +230,7 @@ def score_traffic(
 def _scores(router: Router, texts: list[str], cache: ScoreCache | None, batch_size: int) -> FloatArray:
     if cache is not None:
         return cache.scores(router, texts, batch_size=batch_size)
-    starts = range(0, len(texts), batch_size)
-    return np.concatenate(
-        [np.empty(0), *(checked_scores(router, texts[start : start + batch_size]) for start in starts)]
-    )
+    return np.concatenate([np.empty(0), *score_in_batches(router, texts, batch_size=batch_size)])
 
 
 def _dollars(record: PromptRecord, prices: TokenPrices | None) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import typer
 
 import routellm_core
 from routellm_core.cli._console import output
-from routellm_core.cli._several_values import SeveralValuesCommand
+from routellm_core.cli._options import SeveralValuesCommand
 from routellm_core.cli.calibrate import calibrate
 from routellm_core.cli.chat import chat
 from routellm_core.cli.data import data_app

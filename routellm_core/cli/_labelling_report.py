@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from routellm_core.asking.calls import Outcome
 from routellm_core.asking.labels import LabelOutcome
 from routellm_core.asking.prompts import CallEstimate, LabelModels
-from routellm_core.asking.run import Outcome
 from routellm_core.pricing import price_of
 from routellm_core.training.checks import MIN_ROWS
 

@@ -1,12 +1,13 @@
-"""Options that several commands share, and the configuration they amount to."""
+"""Options that several commands share, the configuration they amount to, and options that take several values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from routellm_core._options import validated
 from routellm_core.config import RouteLLMConfig, load_config
@@ -66,3 +67,42 @@ def configuration(
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
+
+
+_SEVERAL_VALUES = ("--routers", "--overwrite-cache")
+
+
+def spread_values(arguments: Sequence[str]) -> list[str]:
+    """Turn ``--routers a b`` into ``--routers a --routers b``, so that RouteLLM's spelling works.
+
+    An option without a value is dropped: RouteLLM accepts a bare ``--overwrite-cache``.
+    """
+    spread: list[str] = []
+    current: str | None = None
+    for argument in arguments:
+        if argument in _SEVERAL_VALUES:
+            current = argument
+        elif argument.startswith("-"):
+            current = None
+            spread.append(argument)
+        elif current is not None:
+            spread += [current, argument]
+        else:
+            spread.append(argument)
+    return spread
+
+
+class SeveralValuesCommand(TyperCommand):
+    """A command whose ``--routers`` may be followed by several names."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give every value its own option first."""
+        return super().parse_args(ctx, spread_values(args))
+
+
+class SeveralValuesGroup(TyperGroup):
+    """The same for a group with options of its own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give every value its own option first."""
+        return super().parse_args(ctx, spread_values(args))

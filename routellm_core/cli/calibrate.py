@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from routellm_core.cli._console import output
+from routellm_core.cli._console import output, progress_bar
 from routellm_core.cli._options import Config, StrongModel, WeakModel, configuration
 from routellm_core.errors import ConfigError
 
@@ -59,7 +59,7 @@ def calibrate(
     from routellm_core._publish import check_writable_file
     from routellm_core.calibration import PromptSource, Target, TokenPrices
     from routellm_core.calibration import calibrate as run_calibration
-    from routellm_core.cli._calibration_run import print_run, print_without_prompts, scoring_progress
+    from routellm_core.cli._calibration_run import print_run, print_without_prompts
     from routellm_core.routers.registry import load_router
     from routellm_core.rows.sources import RowSource
     from routellm_core.score_cache import ScoreCache
@@ -91,7 +91,7 @@ def calibrate(
     total = source.count()
     for name in names:
         router = load_router(name, settings.router_options(name))
-        with scoring_progress(name, total) as report:
+        with progress_bar(f"Scoring with {name}", total) as report:
             run = run_calibration(
                 router,
                 source,

@@ -11,7 +11,7 @@ import typer
 
 from routellm_core._options import validated
 from routellm_core.backends.base import ModelSettings
-from routellm_core.cli._console import errors, note, output, progress_bars, run_until_stopped
+from routellm_core.cli._console import errors, note, output, progress_bar, progress_bars, run_until_stopped
 from routellm_core.cli._options import (
     Attempts,
     Concurrency,
@@ -41,18 +41,11 @@ def download(
     base_url: Annotated[str | None, typer.Option(help="A mirror of the repository's root.")] = None,
 ) -> None:
     """Fetch RouteLLM's benchmark files at a pinned commit, verify them, and continue where a run stopped."""
-    from rich.progress import Progress
-
-    from routellm_core.evals.data import BASE_URL, DataFile, manifest
+    from routellm_core.evals.data import BASE_URL, manifest
     from routellm_core.evals.data import download as fetch
 
-    with Progress(console=errors, transient=True) as progress:
-        task = progress.add_task("fetching", total=sum(file.size for file in manifest()))
-
-        def report(file: DataFile) -> None:
-            progress.update(task, advance=file.size)
-
-        folder = fetch(data_dir, base_url=base_url or BASE_URL, on_progress=report)
+    with progress_bar("fetching", len(manifest())) as report:
+        folder = fetch(data_dir, base_url=base_url or BASE_URL, on_progress=lambda _file: report(1))
     output.print(f"{len(manifest())} files verified in {folder}", soft_wrap=True)
 
 

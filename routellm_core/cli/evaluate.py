@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from routellm_core.cli._console import errors, note, output, progress_bars, run_until_stopped
-from routellm_core.cli._options import Attempts, Concurrency, Config, MaxFailures, Rate, StrongModel, Timeout, WeakModel
-from routellm_core.cli._several_values import SeveralValuesGroup
+from routellm_core.cli._options import (
+    Attempts,
+    Concurrency,
+    Config,
+    MaxFailures,
+    Rate,
+    SeveralValuesGroup,
+    StrongModel,
+    Timeout,
+    WeakModel,
+)
 from routellm_core.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from routellm_core.cli._console import errors, output
+from routellm_core.cli._console import errors, output, progress_bar
 from routellm_core.cli._options import Config, RouterName, StrongModel, Threshold, WeakModel, configuration
 from routellm_core.config import ModelsSettings
 from routellm_core.rows.prompts import Conversation, conversation_text, read_conversations
@@ -51,15 +50,15 @@ def route(
     index = 0
     if not as_json:
         output.print(_header(), soft_wrap=True)
-    with _progress(disable=total is not None and total <= batch_size) as progress:
-        task = progress.add_task(f"Scoring with {settings.router}", total=total)
+    hidden = total is not None and total <= batch_size
+    with progress_bar(f"Scoring with {settings.router}", total, hidden=hidden) as advance:
         while batch := list(itertools.islice(conversations, batch_size)):
             for conversation, decision in zip(batch, selector.select_batch(batch), strict=True):
                 text = conversation_text(conversation)
                 tally.add(text, decision)
                 _print_row(index, text, decision, as_json=as_json)
                 index += 1
-            progress.update(task, advance=len(batch))
+            advance(len(batch))
     if not index:
         raise typer.BadParameter("no prompts: give some as arguments, with --file, or on standard input")
     (errors if as_json else output).print(tally.summary(), soft_wrap=True)
@@ -80,11 +79,6 @@ def _input(
     if sys.stdin.isatty():
         raise typer.BadParameter("no prompts: give some as arguments, with --file, or on standard input")
     return read_conversations(None, column=column), None
-
-
-def _progress(*, disable: bool) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=errors, transient=True, disable=disable)
 
 
 def _header() -> Text:

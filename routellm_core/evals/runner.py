@@ -7,6 +7,7 @@ import math
 import platform
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -20,6 +21,7 @@ from routellm_core.metrics.baselines import Baselines, baselines_of
 from routellm_core.metrics.intervals import Interval
 from routellm_core.routers.base import Router, checked_scores
 from routellm_core.score_cache import ScoreCache
+from routellm_core.scoring import score_in_batches
 from routellm_core.types import FloatArray
 
 CURVE_SHARES: FloatArray = np.linspace(0.0, 1.0, 101)
@@ -113,7 +115,9 @@ def run_evaluation(
     for name, router in routers.items():
         if cache is not None and name in overwrite_cache:
             cache.forget(router.fingerprint)
-        scores = scores_of(router, benchmark, settings=settings, cache=cache, on_progress=_named(on_progress, name))
+        scores = scores_of(
+            router, benchmark, settings=settings, cache=cache, on_progress=on_progress and partial(on_progress, name)
+        )
         result, samples[name] = measure_router(
             name, router, scores, benchmark, settings=settings, shares=CURVE_SHARES, costs=costs
         )
@@ -172,14 +176,10 @@ def scores_of(
     if cache is not None:
         return cache.scores(router, benchmark.prompts, batch_size=settings.batch_size, on_progress=count)[None, :]
     batches: list[FloatArray] = []
-    for start in range(0, total, settings.batch_size):
-        batches.append(checked_scores(router, benchmark.prompts[start : start + settings.batch_size]))
-        count(len(batches[-1]))
+    for scores in score_in_batches(router, benchmark.prompts, batch_size=settings.batch_size):
+        batches.append(scores)
+        count(len(scores))
     return np.concatenate(batches)[None, :]
-
-
-def _named(report: Callable[[str, int, int], None] | None, name: str) -> Callable[[int, int], None] | None:
-    return None if report is None else lambda done, total: report(name, done, total)
 
 
 def _versions() -> dict[str, str]:

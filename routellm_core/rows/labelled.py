@@ -23,10 +23,19 @@ import numpy as np
 
 from routellm_core.errors import ConfigError, did_you_mean
 from routellm_core.rows.cells import number_cell, outcome_cell, prompt_cell, text_cell, weight_cell
-from routellm_core.rows.pairs import joined_rows, pair_rows, refuse_mixed_units
 from routellm_core.rows.prompts import PromptRecord, read_records
 from routellm_core.rows.sources import RowSource
-from routellm_core.rows.types import MixedRows, PairRows, PreferenceRows, QualityRows, RowsOfOneKind, TrainingRows
+from routellm_core.rows.types import (
+    MixedRows,
+    PairRows,
+    PreferenceRows,
+    QualityRows,
+    RowsOfOneKind,
+    TrainingRows,
+    joined_rows,
+    pair_rows,
+    refuse_mixed_units,
+)
 
 __all__ = [
     "DEFAULT_PAIR",

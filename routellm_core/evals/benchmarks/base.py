@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -121,13 +122,5 @@ class BenchmarkSource:
     answers_dir: Path | None = None
 
 
-class BenchmarkLoader(Protocol):
-    """Reads a benchmark's files. Its module is imported on first use."""
-
-    def __call__(self, source: BenchmarkSource) -> Benchmark:
-        """Load it.
-
-        Raises:
-            ConfigError: a file is missing or malformed, or there are no results for one of the models.
-        """
-        ...
+BenchmarkLoader: TypeAlias = Callable[[BenchmarkSource], Benchmark]
+"""Reads a benchmark's files; a ConfigError says what is missing, malformed, or not known of one of the models."""

@@ -1,20 +1,19 @@
-"""Benchmark names and their loaders; a loader's module is imported only when it is asked for."""
+"""Benchmark names and their loaders."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
-from typing import cast
 
 from routellm_core.errors import ConfigError, did_you_mean
+from routellm_core.evals.benchmarks import gsm8k, mmlu, mt_bench
 from routellm_core.evals.benchmarks.base import PUBLISHED_PAIR, Benchmark, BenchmarkLoader, BenchmarkSource
 from routellm_core.types import ModelPair
 
-_LOADERS: dict[str, str | BenchmarkLoader] = {
-    "mmlu": "routellm_core.evals.benchmarks.mmlu:load",
-    "gsm8k": "routellm_core.evals.benchmarks.gsm8k:load",
-    "mt-bench": "routellm_core.evals.benchmarks.mt_bench:load",
-    "gsm8k-regraded": "routellm_core.evals.benchmarks.gsm8k:load_regraded",
+_LOADERS: dict[str, BenchmarkLoader] = {
+    "mmlu": mmlu.load,
+    "gsm8k": gsm8k.load,
+    "mt-bench": mt_bench.load,
+    "gsm8k-regraded": gsm8k.load_regraded,
 }
 
 
@@ -23,7 +22,7 @@ def available_benchmarks() -> list[str]:
     return list(_LOADERS)
 
 
-def register_benchmark(name: str, loader: str | BenchmarkLoader, *, replace: bool = False) -> None:
+def register_benchmark(name: str, loader: BenchmarkLoader, *, replace: bool = False) -> None:
     """Make a benchmark available under ``name``; ``replace`` allows that the name is taken already.
 
     Raises:
@@ -64,8 +63,4 @@ def load_benchmark(
     Raises:
         ConfigError: unknown name, missing or malformed files, or no results for one of the models.
     """
-    loader = _LOADERS[canonical_name(name)]
-    if isinstance(loader, str):
-        module, _, attribute = loader.partition(":")
-        loader = cast(BenchmarkLoader, getattr(import_module(module), attribute))
-    return loader(BenchmarkSource(data_dir=data_dir, pair=pair, answers_dir=answers_dir))
+    return _LOADERS[canonical_name(name)](BenchmarkSource(data_dir=data_dir, pair=pair, answers_dir=answers_dir))
