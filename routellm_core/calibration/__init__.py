@@ -11,12 +11,7 @@ from routellm_core.calibration.curves import PromptCosts, PromptQuality
 from routellm_core.calibration.ranking import RankedScores, score_quantiles, share_at_threshold, threshold_for_share
 from routellm_core.calibration.results import CalibratedThreshold, CurvePoint, Estimate, Target
 from routellm_core.calibration.run import CalibrationRun, calibrate
-from routellm_core.calibration.saved import (
-    Calibration,
-    CalibrationSource,
-    calibrations_by_router,
-    resolve_threshold,
-)
+from routellm_core.calibration.saved import Calibration, CalibrationSource, calibrations_by_router, resolve_threshold
 from routellm_core.calibration.targets import calibrate_cost, calibrate_quality, calibrate_share, share_curve
 from routellm_core.calibration.traffic import PromptSource, TokenPrices, Traffic, score_traffic
 

@@ -81,12 +81,10 @@ class CostCurve:
 
     @classmethod
     def of(cls, costs: PromptCosts, cuts: IntArray, weights: Weights | None = None) -> CostCurve:
-        """Measure the curve.
+        """Measure the curve on n prompts in falling order of score.
 
-        Args:
-            costs: of n prompts in falling order of score.
-            cuts: numbers of strong calls, ascending, shape (c,).
-            weights: how often each prompt counts in a resample, in the same order, shape (n,).
+        ``cuts`` are numbers of strong calls, ascending, shape (c,); ``weights`` says how often each prompt counts in a
+        resample, shape (n,).
         """
         strong, weak = costs.strong, costs.weak
         counted = np.ones(len(costs)) if weights is None else weights.astype(np.float64)
@@ -150,13 +148,7 @@ class QualityCurve:
         return cls(1.0 - lost, np.maximum(variance, 0.0), cuts < len(quality), max(worst, 0.0))
 
     def margin(self, sample_size: float, factor: float, z: float) -> FloatArray:
-        """Return the half-width of the interval at each cut, shape (c,).
-
-        Args:
-            sample_size: n.
-            factor: √(1/n + 1/m).
-            z: the normal quantile of the interval's level.
-        """
+        """Return the half-width of the interval at each cut, shape (c,), of n prompts; ``factor`` is √(1/n + 1/m)."""
         unseen = z**2 / 2.0 * self.goes_weak / sample_size
         return unseen * self.worst + z * factor * np.sqrt(self.variance + unseen * self.worst**2)
 

@@ -57,18 +57,12 @@ def standard_error_factor(sample_size: int, evaluation_size: int | None) -> floa
 
 
 def share_estimate(cut: int, sample_size: int, evaluation_size: int | None, level: float) -> Estimate:
-    """Return the share of strong calls with its interval.
+    """Return the share of strong calls, k of n, with its interval for m further prompts, or for None in the long run.
 
     Without ties, the true share P(score >= t) of a threshold between the k-th and the (k+1)-th highest of n scores lies
     between two order statistics of the uniform distribution, which are Beta(k, n−k+1) and Beta(k+1, n−k) whatever the
     distribution of scores (Wilks 1941); Beta(k+½, n−k+½) is between them, and is Jeffreys' answer for a tied score,
     where k is binomial. The strong calls among m further prompts are then beta-binomial.
-
-    Args:
-        cut: k, the strong calls among the calibration prompts.
-        sample_size: n.
-        evaluation_size: m, or None for the long run.
-        level: probability of the interval.
     """
     share = cut / sample_size
     if cut == sample_size:  # threshold 0, which every score reaches

@@ -92,13 +92,10 @@ def token_counts(record: PromptRecord, output_tokens: float) -> tuple[float, flo
 
 @dataclass(frozen=True)
 class PromptSource:
-    """The prompts of a calibration.
+    """The prompts of a calibration, ``rows`` with the prompt in ``column`` (None for the usual names).
 
-    Attributes:
-        rows: where they come from.
-        column: the prompt's column, or None for the usual names.
-        first_turn: of a conversation, route on the user's first turn instead of the last.
-        pair: names of the strong and the weak model, after which columns with labels may be called.
+    ``first_turn`` routes conversations on the user's first turn instead of the last; columns with labels may be called
+    after the ``pair``, strong and weak.
     """
 
     rows: RowSource

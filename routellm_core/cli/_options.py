@@ -24,6 +24,23 @@ Threshold = Annotated[
 ]
 StrongModel = Annotated[str | None, typer.Option("--strong-model", help="The strong model, by litellm's name.")]
 WeakModel = Annotated[str | None, typer.Option("--weak-model", help="The weak model, by litellm's name.")]
+Column = Annotated[str | None, typer.Option("--column", help="The prompt's column.")]
+StrongPrice = Annotated[
+    str | None, typer.Option("--strong-price", help="Dollars per million input,output tokens: 10,30.")
+]
+WeakPrice = Annotated[str | None, typer.Option("--weak-price", help="The same for the weak model.")]
+OutputTokens = Annotated[
+    float, typer.Option("--output-tokens", min=0, help="Tokens per answer, where rows do not say.")
+]
+CacheFile = Annotated[
+    Path | None, typer.Option("--cache", help="File of the score cache; a stopped run goes on from it.")
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor write stored scores.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Folder of the benchmark files.", envvar="ROUTELLM_DATA_DIR", show_envvar=True),
+]
+AnswersDir = Annotated[Path | None, typer.Option("--answers-dir", help="Folder of answers of other models.")]
 
 # Of every command that asks models many times; ``CallLimits`` has the meanings.
 Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="Calls at a time.")]

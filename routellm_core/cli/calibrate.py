@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from routellm_core.cli._console import output, progress_bar
-from routellm_core.cli._options import Config, StrongModel, WeakModel, configuration
+from routellm_core.cli._options import (
+    CacheFile,
+    Column,
+    Config,
+    NoCache,
+    OutputTokens,
+    StrongModel,
+    StrongPrice,
+    WeakModel,
+    WeakPrice,
+    configuration,
+)
 from routellm_core.errors import ConfigError
 
 _NEEDS_PROMPTS = {
@@ -29,14 +40,14 @@ def calibrate(
     prompts: Annotated[
         str | None, typer.Option(help="Your own traffic: a file, a folder, hf:owner/data-set, or - (see docs/data.md).")
     ] = None,
-    column: Annotated[str | None, typer.Option(help="The prompt's column.")] = None,
+    column: Column = None,
     first_turn: Annotated[bool, typer.Option("--first-turn", help="Route conversations on their first turn.")] = False,
     save: Annotated[
         Path | None, typer.Option(help="Keep the calibration here, for `calibration:` in the config.")
     ] = None,
-    strong_price: Annotated[str | None, typer.Option(help="Dollars per million input,output tokens: 10,30.")] = None,
-    weak_price: Annotated[str | None, typer.Option(help="The same for the weak model.")] = None,
-    output_tokens: Annotated[float, typer.Option(min=0, help="Tokens per answer, where rows do not say.")] = 300,
+    strong_price: StrongPrice = None,
+    weak_price: WeakPrice = None,
+    output_tokens: OutputTokens = 300,
     evaluation_size: Annotated[
         float | None,
         typer.Option(help="Further prompts that intervals speak of; inf for the long run.", show_default="as many"),
@@ -47,10 +58,8 @@ def calibrate(
         str | None, typer.Option(help="Published scores, one column per router: a file or a Hub data set.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts scored at a time.")] = 512,
-    cache: Annotated[
-        Path | None, typer.Option(help="File of the score cache, from which a stopped run goes on.")
-    ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither read nor write stored scores.")] = False,
+    cache: CacheFile = None,
+    no_cache: NoCache = False,
     strong_model: StrongModel = None,
     weak_model: WeakModel = None,
     config: Config = None,

@@ -13,15 +13,23 @@ import typer
 
 from routellm_core.cli._console import errors, note, output, progress_bars, run_until_stopped
 from routellm_core.cli._options import (
+    AnswersDir,
     Attempts,
+    CacheFile,
+    Column,
     Concurrency,
     Config,
+    DataDir,
     MaxFailures,
+    NoCache,
+    OutputTokens,
     Rate,
     SeveralValuesGroup,
     StrongModel,
+    StrongPrice,
     Timeout,
     WeakModel,
+    WeakPrice,
 )
 from routellm_core.errors import ConfigError
 
@@ -35,24 +43,17 @@ evaluate_app = typer.Typer(
     help="Evaluate routers on MMLU, GSM8K, MT-Bench or your own prompts: tables, intervals, plots.",
 )
 
-BenchmarkName = Annotated[str | None, typer.Option("--benchmark", "-b", help="mmlu, gsm8k or mt-bench.")]
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", help="Folder of the benchmark files.", envvar="ROUTELLM_DATA_DIR", show_envvar=True),
-]
-AnswersDir = Annotated[Path | None, typer.Option("--answers-dir", help="Folder of answers of other models.")]
-
 
 @evaluate_app.callback()
 def evaluate(
     context: typer.Context,
     routers: Annotated[list[str] | None, typer.Option("--routers", help="Routers: --routers random mf.")] = None,
-    benchmark: BenchmarkName = None,
+    benchmark: Annotated[str | None, typer.Option("--benchmark", "-b", help="mmlu, gsm8k or mt-bench.")] = None,
     data: Annotated[
         str | None, typer.Option(help="Own labelled rows: a file, a folder or hf:owner/data-set; docs/data.md.")
     ] = None,
-    column: Annotated[str | None, typer.Option(help="The prompt's column in --data.")] = None,
-    output_tokens: Annotated[float, typer.Option(min=0, help="Tokens per answer, where --data does not say.")] = 300,
+    column: Column = None,
+    output_tokens: OutputTokens = 300,
     output_folder: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with a row for each prompt.")] = False,
     worst: Annotated[
@@ -66,14 +67,14 @@ def evaluate(
     random_iters: Annotated[int, typer.Option(help="Repetitions of the random router.")] = 10,
     data_dir: DataDir = None,
     answers_dir: AnswersDir = None,
-    cache: Annotated[Path | None, typer.Option(help="File of the score cache.")] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither read nor write stored scores.")] = False,
+    cache: CacheFile = None,
+    no_cache: NoCache = False,
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Leave the plots out.")] = False,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seeds the resamples.")] = 0,
     at_share: Annotated[float, typer.Option(help="Share of strong calls for PGR and for each prompt's row.")] = 0.5,
-    strong_price: Annotated[str | None, typer.Option(help="Dollars per million input,output tokens: 10,30.")] = None,
-    weak_price: Annotated[str | None, typer.Option(help="The same for the weak model.")] = None,
+    strong_price: StrongPrice = None,
+    weak_price: WeakPrice = None,
     _parallel: Annotated[int | None, typer.Option("--parallel", hidden=True, help="RouteLLM's; unused.")] = None,
 ) -> None:
     """Evaluate routers on MMLU, GSM8K, MT-Bench or your own prompts: tables, intervals, plots."""

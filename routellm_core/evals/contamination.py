@@ -53,20 +53,16 @@ def find_contamination(
     ngram_share: float = 0.5,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Match]:
-    """Return the nearest training prompt of each contaminated evaluation prompt and kind of match.
+    """Return the nearest training prompt of each contaminated evaluation prompt and kind of match, in their order.
 
     Args:
         train_prompts: prompts that a router was trained on.
         eval_prompts: prompts that it is evaluated on.
-        embedder: finds matches by meaning, as RouteLLM does; None leaves them out. The threshold depends on it: 0.95
-            is RouteLLM's, for ``text-embedding-3-small``.
-        similarity_threshold: least cosine similarity, in (0, 1].
+        embedder: finds matches by meaning, as RouteLLM does; None leaves them out.
+        similarity_threshold: least cosine similarity, in (0, 1]; 0.95 is RouteLLM's, for ``text-embedding-3-small``.
         ngram: words per n-gram; shorter evaluation prompts are compared exactly only.
         ngram_share: least share of an evaluation prompt's n-grams that one training prompt holds, in (0, 1].
         on_progress: called with (evaluation prompts compared by meaning, in all).
-
-    Returns:
-        matches ordered by evaluation prompt.
 
     Raises:
         ConfigError: a threshold outside its range.

@@ -85,18 +85,11 @@ def download(
     on_progress: Callable[[DataFile], None] | None = None,
     attempts: int = 5,
 ) -> Path:
-    """Fetch every file that is missing or differs, so that a further run continues where one stopped.
+    """Fetch every file that is missing or differs into ``folder``, so that a further run continues where one stopped.
 
     A file takes its name only after its checksum was verified, so a folder never holds a wrong file under a right name.
-
-    Args:
-        folder: where to; :func:`default_data_dir` by default.
-        base_url: the repository's root, for mirrors.
-        on_progress: called for each file that is in place.
-        attempts: tries per file, with growing pauses.
-
-    Returns:
-        the folder.
+    ``base_url`` is the repository's root, for mirrors; ``on_progress`` is called for each file that is in place; each
+    is tried ``attempts`` times, with growing pauses.
 
     Raises:
         DownloadError: a file could not be fetched, or its checksum differs from the manifest's.

@@ -97,19 +97,16 @@ def _mt_bench_questions(data_dir: Path) -> list[Question]:
 
 
 def load_answer_key(path: Path, *, data_dir: Path) -> dict[str, str]:
-    """Read MMLU's right answers.
+    """Read MMLU's right answers: prompt id (``subject/number``) to letter.
 
     Questions are matched by subject and position, which both sources keep, and the match is verified on the questions'
     beginnings.
 
     Args:
         path: a folder with ``<subject>_test.csv`` files (question, four options, letter; hendrycks/test unpacked, with
-            or without a header), or one ``.parquet``, ``.jsonl`` or ``.csv`` file with the columns ``subject``,
-            ``question`` and ``answer`` (a letter or 0 to 3; cais/mmlu).
+            or without a header), or one file with the columns ``subject``, ``question`` and ``answer`` (a letter or 0
+            to 3; cais/mmlu).
         data_dir: folder of the benchmark files.
-
-    Returns:
-        prompt id (``subject/number``) to letter.
 
     Raises:
         ConfigError: a subject is missing, has another number of questions, or other questions.

@@ -21,12 +21,10 @@ from routellm_core.evals.runner import Evaluation
 
 
 def write_report(evaluation: Evaluation, folder: Path, *, with_plots: bool = True) -> list[Path]:
-    """Write everything about an evaluation into ``folder``.
+    """Write everything about an evaluation into ``folder`` and return the files, by the benchmark's name.
 
-    Returns:
-        the files: ``<benchmark>.json`` (all of it), ``.md`` (tables), ``_prompts.jsonl`` (see :func:`prompt_rows`),
-        ``_thresholds.csv``, ``_metrics.csv``, ``_groups.csv``, and the plots ``<benchmark>.png/.svg`` and
-        ``<benchmark>_reliability.png/.svg``.
+    They are ``.json`` (all of it), ``.md`` (tables), ``_prompts.jsonl`` (see :func:`prompt_rows`), ``_thresholds.csv``,
+    ``_metrics.csv``, ``_groups.csv``, and the plots ``.png/.svg`` and ``_reliability.png/.svg``.
 
     Raises:
         ConfigError: nothing can be written there.

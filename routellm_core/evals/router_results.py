@@ -26,7 +26,7 @@ from routellm_core.metrics.curves import (
     quality_at_shares,
     threshold_rows,
 )
-from routellm_core.metrics.intervals import BootstrapSamples, Interval, bootstrap, paired_difference
+from routellm_core.metrics.intervals import BootstrapSamples, Interval, bootstrap
 from routellm_core.metrics.reliability import Reliability, reliability_of
 from routellm_core.routers.base import Router
 from routellm_core.types import FloatArray
@@ -179,18 +179,12 @@ def measure_router(
         curve=Curve(shares, fine),
         low=ends[0] + low * (ends[1] - ends[0]),
         high=ends[0] + high * (ends[1] - ends[0]),
-        reliability=_reliability(scores, benchmark, settings.reliability_bins),
+        reliability=reliability_of(
+            scores.ravel(), np.tile(benchmark.strong_wins, len(scores)), bins=settings.reliability_bins
+        ),
         groups=tuple(_group_results(scores, benchmark, settings.num_results)),
     )
     return result, samples
-
-
-def compare(
-    results: Mapping[str, RouterResult], samples: Mapping[str, BootstrapSamples], first: str, second: str, metric: str
-) -> tuple[float, Interval]:
-    """Return ``first - second`` on a metric and its paired interval."""
-    difference = results[first].metrics[metric].value - results[second].metrics[metric].value
-    return difference, paired_difference(samples[first], samples[second], metric)
 
 
 def _rows(scores: FloatArray, benchmark: Benchmark, num_results: int) -> list[ThresholdRow]:
@@ -234,11 +228,6 @@ def _dollars_at(
     along = Curve(np.array([dollars[i] for i in order]), np.array([rows[i].quality for i in order]))
     ends = benchmark.weak_mean, benchmark.strong_mean
     return {key: first_crossing(along, *ends, fraction) for key, fraction in targets.items()}
-
-
-def _reliability(scores: FloatArray, benchmark: Benchmark, bins: int) -> Reliability:
-    outcomes = np.tile(benchmark.strong_wins, len(scores))
-    return reliability_of(scores.ravel(), outcomes, bins=bins)
 
 
 def _group_results(scores: FloatArray, benchmark: Benchmark, num_results: int) -> list[GroupResult]:

@@ -16,9 +16,9 @@ import numpy as np
 from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks.base import Benchmark
 from routellm_core.evals.costs import CostTable
-from routellm_core.evals.router_results import EvaluationSettings, RouterResult, compare, measure_router
+from routellm_core.evals.router_results import EvaluationSettings, RouterResult, measure_router
 from routellm_core.metrics.baselines import Baselines, baselines_of
-from routellm_core.metrics.intervals import Interval
+from routellm_core.metrics.intervals import Interval, paired_difference
 from routellm_core.routers.base import Router, checked_scores
 from routellm_core.score_cache import ScoreCache
 from routellm_core.scoring import score_in_batches
@@ -111,20 +111,25 @@ def run_evaluation(
     unknown = sorted(set(overwrite_cache) - set(routers))
     if unknown:
         raise ConfigError(f"overwrite_cache names {', '.join(unknown)}, which is not among the routers evaluated")
-    results, samples = [], {}
+    results: dict[str, RouterResult] = {}
+    samples = {}
     for name, router in routers.items():
         if cache is not None and name in overwrite_cache:
             cache.forget(router.fingerprint)
         scores = scores_of(
             router, benchmark, settings=settings, cache=cache, on_progress=on_progress and partial(on_progress, name)
         )
-        result, samples[name] = measure_router(
+        results[name], samples[name] = measure_router(
             name, router, scores, benchmark, settings=settings, shares=CURVE_SHARES, costs=costs
         )
-        results.append(result)
-    by_name = {result.name: result for result in results}
     comparisons = [
-        PairComparison(first, second, metric, *compare(by_name, samples, first, second, metric))
+        PairComparison(
+            first,
+            second,
+            metric,
+            difference=results[first].metrics[metric].value - results[second].metrics[metric].value,
+            interval=paired_difference(samples[first], samples[second], metric),
+        )
         for first, second in itertools.combinations(routers, 2)
         for metric in COMPARED_METRICS
     ]
@@ -140,7 +145,7 @@ def run_evaluation(
             num_results=settings.num_results,
             level=settings.level,
         ),
-        routers=tuple(results),
+        routers=tuple(results.values()),
         comparisons=tuple(comparisons),
         costs=costs,
         versions=_versions(),

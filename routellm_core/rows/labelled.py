@@ -95,13 +95,9 @@ class LabelledRecords:
         pair: tuple[str, str] = DEFAULT_PAIR,
         columns: Sequence[str] = (),
     ) -> LabelledRecords | None:
-        """Read a source, or return None for one without rows.
+        """Read a source, or return None for one without rows; the arguments are :func:`load_rows`'s.
 
-        Args:
-            source: as for :func:`load_rows`.
-            column: the prompt's column.
-            pair: names of the strong and the weak model, after which columns may be called.
-            columns: further ones to keep.
+        ``columns`` are further ones to keep.
 
         Raises:
             ConfigError: columns of no kind, or rows that cannot be read.

@@ -17,12 +17,9 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class _Labelled:
-    """What all rows have.
+    """What all rows have: n prompts, their weights, shape (n,), positive, and file and line, for errors.
 
     Attributes:
-        prompts: n texts.
-        weights: shape (n,), positive.
-        places: file and line of each row, for errors.
         licences: what the rows say about their licence, each statement once.
         groups: name of each row's group (a conversation, a template), ``""`` for none; empty where no row has one.
             Rows of a group are not independent, so they are never split between learning and measuring.

@@ -52,13 +52,9 @@ def canonical_name(name: str) -> str:
 def load_benchmark(
     name: str, *, data_dir: Path, pair: ModelPair = PUBLISHED_PAIR, answers_dir: Path | None = None
 ) -> Benchmark:
-    """Load a benchmark.
+    """Load a benchmark; ``data_dir`` is :func:`routellm_core.evals.data.resolve_data_dir`'s.
 
-    Args:
-        name: a name of :func:`available_benchmarks`.
-        data_dir: folder of the benchmark files; see :func:`routellm_core.evals.data.resolve_data_dir`.
-        pair: the two models; results for other than the published ones are looked for in ``answers_dir``.
-        answers_dir: folder of graded answers.
+    Results of other models than the published pair are looked for among the graded answers in ``answers_dir``.
 
     Raises:
         ConfigError: unknown name, missing or malformed files, or no results for one of the models.
