@@ -1,0 +1,184 @@
+"""Utilities of models as an ``mf`` checkpoint, and back to where further models can be fitted beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from routellm_core.embeddings.base import Embeddings
+from routellm_core.errors import ConfigError
+from routellm_core.training.comparisons import Comparisons
+from routellm_core.training.mf_start import MfStart
+from routellm_core.training.regression import GainScale, Utilities
+
+__all__ = ["KnownModels", "ModelVectors", "constant_direction", "fitted_vectors"]
+
+Floats = npt.NDArray[np.float64]
+_LATENT: Final = 32
+"""Least length of a model's vector, so that models added later have directions of their own to differ in."""
+_REFERENCE: Final = 1000
+"""Prompts kept for the quantiles of any pair."""
+
+
+@dataclass(frozen=True, eq=False)
+class ModelVectors:
+    """What is written: models, their vectors (M, k), the projection (k, d) and projected reference prompts (r, k)."""
+
+    models: tuple[str, ...]
+    vectors: Floats
+    projection: Floats
+    scale: GainScale
+    reference: Floats
+    traffic: str
+
+
+def constant_direction(embeddings: npt.NDArray[np.floating]) -> Floats:
+    """Return u with u · e = 1, shape (d,): ``mf`` has no bias, so the embedding must supply it.
+
+    Our own embedders end in a constant 1. Others have vectors around a common mean; there u · e is 1 as nearly as least
+    squares makes it.
+    """
+    ones = np.flatnonzero((embeddings == 1.0).all(axis=0))
+    if len(ones):
+        return np.asarray(np.eye(embeddings.shape[1])[ones[-1]])
+    values = embeddings.astype(np.float64)
+    gram = values.T @ values
+    small = 1e-6 * np.trace(gram) / len(gram)
+    return np.asarray(np.linalg.solve(gram + small * np.eye(len(gram)), values.sum(axis=0)))
+
+
+def fitted_vectors(
+    models: tuple[str, ...],
+    utilities: Utilities,
+    scale: GainScale,
+    embeddings: Embeddings,
+    *,
+    prior: Floats | None,
+    seed: int,
+) -> ModelVectors:
+    """Return a fit of models as vectors; only differences count, so the vectors are around 0, where they are shortest.
+
+    Args:
+        models: M names.
+        utilities: of them.
+        scale: from gains to probabilities.
+        embeddings: of the training prompts, shape (p, d).
+        prior: a direction that models added later may differ in, shape (d,), or None.
+        seed: chooses the reference prompts.
+    """
+    constant = constant_direction(embeddings)
+    vectors = scale.slope * (utilities.directions + utilities.offsets[:, None] * constant)
+    vectors -= vectors.mean(axis=0)
+    always = [constant, *([] if prior is None else [prior]), *vectors]
+    basis = _latent_basis(embeddings, np.vstack(always))
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(embeddings))[:_REFERENCE])
+    return ModelVectors(
+        models=models,
+        vectors=vectors @ basis.T,
+        projection=basis,
+        scale=scale,
+        reference=embeddings[chosen].astype(np.float64) @ basis.T,
+        traffic=f"{len(chosen)} of the training prompts; calibrate on your own traffic where it differs",
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class KnownModels:
+    """What a checkpoint of many models holds: M models, k components, r reference prompts.
+
+    Attributes:
+        models: M names.
+        vectors: shape (M, k), in log-odds.
+        projection: shape (k, d).
+        scale: from gains to probabilities.
+        reference: shape (r, k).
+        counts: rows and prompts by model.
+        base: its embedder.
+    """
+
+    models: tuple[str, ...]
+    vectors: Floats
+    projection: Floats
+    scale: GainScale
+    reference: Floats
+    counts: Mapping[str, Any]
+    base: MfStart
+
+    @classmethod
+    def of(cls, base: MfStart) -> KnownModels:
+        """Take them from the checkpoint that training starts from.
+
+        Raises:
+            ConfigError: it holds no vectors that others could be fitted beside.
+        """
+        loaded = base.checkpoint
+        if loaded is None or not loaded.gain_slope or loaded.projection is None or loaded.reference is None:
+            raise ConfigError("models can only be added to a checkpoint of many models; train all of them anew")
+        used = np.flatnonzero(loaded.classifier)
+        return cls(
+            models=loaded.trained_models,
+            vectors=np.stack([loaded.vector(model) for model in loaded.trained_models]).astype(np.float64)[:, used],
+            projection=loaded.projection[used].astype(np.float64),
+            scale=GainScale(loaded.gain_slope, loaded.tie_margin),
+            reference=loaded.reference[:, used].astype(np.float64),
+            counts=loaded.training.get("models", {}),
+            base=base,
+        )
+
+    def prior(self, comparisons: Comparisons, values: Floats) -> Utilities:
+        """Return the models' utilities, a new model's being those of a known one of its quality.
+
+        Args:
+            comparisons: of new models with known ones.
+            values: the prompts' components, shape (p, k).
+        """
+        vectors = self.vectors / self.scale.slope
+        levels = (values @ vectors.T).mean(axis=0)
+        slope = (levels - levels.mean()) @ (vectors - vectors.mean(axis=0)) / max(float(levels.var()), 1e-12)
+        slope /= len(levels)
+        directions = np.zeros((len(comparisons.models), vectors.shape[1]))
+        for place, model in enumerate(comparisons.models):
+            if model in self.models:
+                directions[place] = vectors[self.models.index(model)]
+        known = np.isin(np.array(comparisons.models), self.models)
+        for place in map(int, np.flatnonzero(~known)):
+            quality = _quality(comparisons, place, known, values @ directions.T)
+            directions[place] = vectors.mean(axis=0) + slope * (quality - levels.mean())
+        return Utilities(directions, np.zeros(len(directions)))
+
+    def projected(self, prompts: Sequence[str]) -> Floats:
+        """Return the prompts' components, shape (n, k)."""
+        return np.asarray(self.base.embedder.embed(list(prompts)).astype(np.float64) @ self.projection.T)
+
+
+def _quality(comparisons: Comparisons, model: int, known: npt.NDArray[np.bool_], utilities: Floats) -> float:
+    """Return a new model's mean utility, from its comparisons with known ones."""
+    found, weights = [], []
+    for mine, other, sign in (
+        (comparisons.model_a, comparisons.model_b, 1.0),
+        (comparisons.model_b, comparisons.model_a, -1.0),
+    ):
+        rows = np.flatnonzero((mine == model) & known[other])
+        found.append(utilities[comparisons.prompt[rows], other[rows]] + sign * comparisons.gain[rows])
+        weights.append(comparisons.weights[rows])
+    joined, weight = np.concatenate(found), np.concatenate(weights)
+    return float(np.average(joined, weights=weight)) if len(joined) else float(utilities[:, known].mean())
+
+
+def _latent_basis(embeddings: Embeddings, always: Floats) -> Floats:
+    """Return orthonormal rows, shape (k, d): the span of ``always`` (r, d), then the prompts' principal components."""
+    lengths = np.linalg.norm(always, axis=1)
+    _, sizes, spanning = np.linalg.svd(always[lengths > 0.0] / lengths[lengths > 0.0, None], full_matrices=False)
+    basis = spanning[sizes > 1e-10 * sizes[0]]
+    wanted = min(_LATENT, embeddings.shape[1], len(embeddings)) - len(basis)
+    if wanted <= 0:
+        return np.asarray(basis)
+    centred = embeddings.astype(np.float64) - embeddings.mean(axis=0, dtype=np.float64)
+    centred -= centred @ basis.T @ basis
+    _, components = np.linalg.eigh(centred.T @ centred)
+    more = components[:, ::-1][:, :wanted].T
+    return np.asarray(np.linalg.qr(np.vstack([basis, more]).T)[0].T)
