@@ -6,25 +6,18 @@ out in the same form.
 
 from __future__ import annotations
 
-import asyncio
-import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from typing import Any, Literal, TypeAlias
 
 from pydantic_core import to_json
 
 from routellm_core.backends.base import ModelSettings
-from routellm_core.backends.chat import LiteLLMBackend
-from routellm_core.errors import BackendError
-from routellm_core.providers.endpoints import OpenAIEndpoint, openai_endpoint, secrets_of
-from routellm_core.providers.errors import backend_error, refusal
-from routellm_core.providers.events import Emptiness, EventReader, Events, emptiness, whole_answer
+from routellm_core.backends.litellm_wire import dropped_fields, send_through_litellm
+from routellm_core.providers.endpoints import OpenAIEndpoint, openai_endpoint
+from routellm_core.providers.errors import refusal
+from routellm_core.providers.events import Emptiness, Events, Progress, emptiness, whole_answer
 from routellm_core.providers.http import ModelClient
-from routellm_core.providers.litellm import import_litellm, litellm_arguments
-from routellm_core.providers.redaction import safe_cause
 
 __all__ = ["Operation", "WireAnswer", "WireBackend", "WireReading"]
 
@@ -63,21 +56,27 @@ class WireBackend:
         # endpoint, so that no other settings can take their identity.
         self._endpoints: dict[int, tuple[ModelSettings, OpenAIEndpoint | None]] = {}
 
-    async def acomplete(self, model: ModelSettings, parameters: Mapping[str, Any]) -> WireAnswer | AsyncIterator[bytes]:
+    def dropped_fields(self, model: ModelSettings, parameters: Mapping[str, Any]) -> list[str]:
+        """Return the fields of a request that a model does not get, since it would not understand them."""
+        return dropped_fields(model, self._operation, parameters) if self._endpoint(model) is None else []
+
+    async def acomplete(
+        self, model: ModelSettings, parameters: Mapping[str, Any]
+    ) -> WireAnswer | AsyncIterator[Events]:
         """Call ``model`` once.
 
         Returns:
-            the answer, or, where ``parameters`` say ``stream``, the bytes of its events, each piece whole events.
+            the answer, or, where ``parameters`` say ``stream``, its events as they come.
 
         Raises:
             BackendError: the model failed or answered with something else.
         """
         endpoint = self._endpoint(model)
         if endpoint is None:
-            answer = await _send_through_litellm(model, self._operation, parameters)
+            answer = await send_through_litellm(model, self._operation, parameters)
             return self._checked(answer, model.model) if isinstance(answer, bytes) else answer
         sent = await self._client.asend(model, endpoint, self._operation, parameters)
-        return self._checked(sent, model.model) if isinstance(sent, bytes) else _relayed(sent)
+        return self._checked(sent, model.model) if isinstance(sent, bytes) else sent
 
     def _endpoint(self, model: ModelSettings) -> OpenAIEndpoint | None:
         if id(model) not in self._endpoints:
@@ -107,25 +106,18 @@ class WireReading:
     def __init__(self, operation: Operation) -> None:
         self._operation = operation
 
-    def is_content(self, piece: bytes) -> bool:
+    def is_content(self, piece: Events) -> bool:
         """See :class:`~routellm_core.backends.resilience.Reading`."""
-        reader = EventReader(self._operation, "")
-        reader.feed(piece)
-        return reader.has_content
+        progress = Progress(self._operation)
+        for data in piece.data:
+            progress.note(data)
+        return progress.has_content
 
-    def emptiness(self, answer: WireAnswer | list[bytes]) -> Emptiness | None:
+    def emptiness(self, answer: WireAnswer | list[Events]) -> Emptiness | None:
         """See :class:`~routellm_core.backends.resilience.Reading`."""
         if isinstance(answer, WireAnswer):
             return answer.emptiness
-        return emptiness(EventReader(self._operation, "").feed(b"".join(answer)).data)
-
-
-async def _relayed(stream: AsyncIterator[Events]) -> AsyncIterator[bytes]:
-    try:
-        async for events in stream:
-            yield events.raw
-    finally:
-        await stream.aclose()  # type: ignore[attr-defined]  # a client that leaves early must free the connection
+        return emptiness([data for events in answer for data in events.data])
 
 
 def _complete_choices(choices: Any) -> bool:
@@ -140,113 +132,3 @@ def _complete_choices(choices: Any) -> bool:
                 owner[key] = None
                 was_incomplete = True
     return was_incomplete
-
-
-# --- providers that do not speak OpenAI's protocol: called through litellm, answered in OpenAI's bytes -----------------
-
-# What a client may say about a call, by operation: what OpenAI's SDK declares. Anything else would be an argument of
-# litellm's own: api_base, say, would send the provider's key to a server of the client's choice.
-_DECLARED = {
-    "chat/completions": ("chat.completion_create_params:CompletionCreateParamsBase", "stream thinking top_k"),
-    "completions": ("completion_create_params:CompletionCreateParamsBase", "stream"),
-    "responses": ("responses.response_create_params:ResponseCreateParamsBase", "stream"),
-    "embeddings": ("embedding_create_params:EmbeddingCreateParams", ""),
-}
-_REFUSED_BY_THE_SDK = re.compile(r"unexpected keyword argument '(\w+)'")
-_NEEDED = {"completions": "prompt", "responses": "input"}  # optional for OpenAI, positional for litellm
-_FUNCTIONS = {"completions": "atext_completion", "responses": "aresponses", "embeddings": "aembedding"}
-
-
-async def _send_through_litellm(
-    model: ModelSettings, operation: str, parameters: Mapping[str, Any]
-) -> bytes | AsyncIterator[bytes]:
-    """Return the answer as JSON, or, where the parameters say ``stream``, its events."""
-    litellm = await asyncio.to_thread(import_litellm)  # the first import takes seconds
-    for name in parameters:
-        if name not in _allowed(operation):
-            raise _bad_request(
-                f"unknown parameter {name!r}: model {model.model!r} is reached through litellm, which takes OpenAI's "
-                "parameters of this operation only. Set it in the model's `extra` where every call should have it",
-                model.model,
-                name,
-                "unknown_parameter",
-            )
-    needed = _NEEDED.get(operation)
-    if needed is not None and parameters.get(needed) in (None, []):
-        raise _bad_request(f"you must provide {needed!r}", model.model, needed, "missing_required_parameter")
-    try:
-        if operation == "chat/completions":
-            answer = await LiteLLMBackend().acomplete(model, parameters)
-        else:
-            answer = await getattr(litellm, _FUNCTIONS[operation])(**litellm_arguments(model, parameters))
-    except Exception as error:
-        raise _translated(error, model) from safe_cause(error, secrets_of(model))
-    if not parameters.get("stream"):
-        return to_json(_record(answer, operation))
-    return _events(answer, model, operation)
-
-
-@cache
-def _allowed(operation: str) -> frozenset[str]:
-    where, further = _DECLARED[operation]
-    module, _, name = where.partition(":")
-    declared = getattr(import_module(f"openai.types.{module}"), name)
-    return frozenset({*declared.__annotations__, *further.split()})
-
-
-async def _events(chunks: AsyncIterator[Any], model: ModelSettings, operation: str) -> AsyncIterator[bytes]:
-    names_events = operation == "responses"
-    try:
-        async for chunk in chunks:
-            record = _record(chunk, operation)
-            name = b"event: " + str(record.get("type", "message")).encode() + b"\n" if names_events else b""
-            yield name + b"data: " + to_json(record) + b"\n\n"
-    except Exception as error:
-        raise _translated(error, model) from safe_cause(error, secrets_of(model))
-    finally:
-        if hasattr(chunks, "aclose"):  # a client that leaves early must free the connection
-            await chunks.aclose()
-    if not names_events:
-        yield b"data: [DONE]\n\n"
-
-
-def _translated(error: Exception, model: ModelSettings) -> BackendError:
-    translated = backend_error(error, model=model.model, secrets=secrets_of(model))
-    if isinstance(error, (AttributeError, KeyError, TypeError)):  # litellm looks into parameters as if they were right
-        message = f"the parameters do not make a request to model {model.model!r}: {translated.args[0]}"
-        return _bad_request(message, model.model, None, "invalid_value")
-    if found := _REFUSED_BY_THE_SDK.search(str(translated)):
-        return _bad_request(str(translated), model.model, found[1], "unknown_parameter")
-    return translated
-
-
-def _bad_request(message: str, label: str, param: str | None, code: str) -> BackendError:
-    return BackendError(
-        message,
-        model=label,
-        status_code=400,
-        retryable=False,
-        code=code,
-        error_type="invalid_request_error",
-        param=param,
-    )
-
-
-def _record(value: Any, operation: str) -> dict[str, Any]:
-    """Return an answer or a chunk as OpenAI would send it.
-
-    litellm's objects hold a null for every field that the provider did not send, where OpenAI's own hold none; and its
-    streams give the usage beside an empty choice.
-    """
-    is_response = operation == "responses"
-    record: dict[str, Any] = value.model_dump(mode="json", warnings=False, exclude_none=not is_response)
-    choices = record.get("choices")
-    if isinstance(choices, list) and not is_response:
-        always = {"finish_reason": None, "logprobs": None, **({"text": ""} if operation == "completions" else {})}
-        is_usage = record.get("usage") and not any(_says_something(choice) for choice in choices)
-        record["choices"] = [] if is_usage else [{**always, **choice} for choice in choices]
-    return record
-
-
-def _says_something(choice: Mapping[str, Any]) -> bool:
-    return bool(choice.get("finish_reason") or choice.get("text") or any((choice.get("delta") or {}).values()))

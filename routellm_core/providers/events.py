@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from routellm_core.errors import BackendError
 from routellm_core.providers.errors import broken_stream, not_understood, refusal
 
-__all__ = ["Emptiness", "EventReader", "Events", "emptiness", "says_something", "whole_answer"]
+__all__ = ["Emptiness", "EventReader", "Events", "Progress", "emptiness", "says_something", "whole_answer"]
 
 logger = logging.getLogger(__name__)
 
@@ -66,16 +66,11 @@ class EventReader:
         secrets: keys that the model was sent.
 
     Attributes:
-        events: how many there were.
-        has_content: whether something was said: text, reasoning, a tool call; not yet by a role alone.
-        is_complete: whether the answer came to its end.
+        progress: how far the answer has come.
     """
 
     def __init__(self, operation: str, label: str, secrets: Sequence[str] = ()) -> None:
-        self.events = 0
-        self.has_content = False
-        self.is_complete = False
-        self._is_response = operation == "responses"
+        self.progress = Progress(operation)
         self._label = label
         self._secrets = secrets
         self._pending = b""
@@ -95,7 +90,7 @@ class EventReader:
         kept: list[bytes] = []
         data: list[dict[str, Any]] = []
         end = 0
-        for start, end in _bounds(piece):
+        for start, end in bounds(piece):
             raw = piece[start:end]
             try:
                 found = self._read(raw)
@@ -116,17 +111,17 @@ class EventReader:
         Its ``error`` tells of an answer that broke off.
         """
         left = self.feed(b"\n\n") if self._pending.strip() else Events(b"", ())
-        if left.error is None and not self.is_complete and self.events:
+        if left.error is None and not self.progress.is_complete and self.progress.events:
             return left._replace(error=broken_stream(self._label))
         return left
 
     def _read(self, raw: bytes) -> dict[str, Any] | None:
-        payload = _payload(raw)
+        payload = payload_of(raw)
         if not payload:
             return None  # a comment, which keeps the connection alive
-        self.events += 1
+        self.progress.events += 1
         if payload == b"[DONE]":
-            self.is_complete = True
+            self.progress.is_complete = True
             return None
         try:
             data = from_json(payload)
@@ -140,27 +135,53 @@ class EventReader:
             return None
         kind = data.get("type")
         # A response that failed after it said something is an answer, which the client reads for itself.
-        has_failed = kind == "response.failed" and not self.has_content
+        has_failed = kind == "response.failed" and not self.progress.has_content
         if has_failed or kind == "error" or data.get("error"):
             raise refusal(200, {}, payload, self._label, self._secrets)
-        self._note(data)
+        self.progress.note(data)
         self._last = payload
         return data
 
-    def _note(self, data: Mapping[str, Any]) -> None:
-        if self._is_response:
-            kind = data.get("type")
+
+_BROKEN: dict[str, Any] = {}
+
+
+class Progress:
+    """How far a streamed answer has come.
+
+    Attributes:
+        events: how many events there were.
+        has_content: whether something was said: text, reasoning, a tool call; not yet by a role alone.
+        is_complete: whether the answer came to its end.
+    """
+
+    __slots__ = ("_operation", "events", "has_content", "is_complete")
+
+    def __init__(self, operation: str) -> None:
+        self._operation = operation
+        self.events = 0
+        self.has_content = False
+        self.is_complete = False
+
+    def note(self, data: Mapping[str, Any]) -> None:
+        """Take in what an event says."""
+        kind = data.get("type")
+        if self._operation == "messages":  # Anthropic's
+            begins_call = kind == "content_block_start" and "name" in (data.get("content_block") or {})
+            self.has_content = self.has_content or begins_call or kind == "content_block_delta"
+            self.is_complete = self.is_complete or kind == "message_stop"
+            return
+        if self._operation == "responses":
             self.has_content = self.has_content or (kind not in _PREAMBLE and kind not in _ENDS)
             self.is_complete = self.is_complete or kind in _ENDS
             return
         for choice in data.get("choices") or ():
+            if not isinstance(choice, dict):
+                continue
             if not self.has_content:
                 self.has_content = says_something(choice)
             if choice.get("finish_reason"):
                 self.is_complete = True
-
-
-_BROKEN: dict[str, Any] = {}
 
 
 def whole_answer(content: bytes, operation: str, label: str) -> dict[str, Any]:
@@ -223,7 +244,7 @@ def _holds(value: Any) -> bool:
     return bool(value.strip() if isinstance(value, str) else value)
 
 
-def _bounds(data: bytes) -> Iterator[tuple[int, int]]:
+def bounds(data: bytes) -> Iterator[tuple[int, int]]:
     """Yield where each whole event begins and ends."""
     start = 0
     if b"\r" not in data:
@@ -236,7 +257,7 @@ def _bounds(data: bytes) -> Iterator[tuple[int, int]]:
         start = found.end()
 
 
-def _payload(raw: bytes) -> bytes:
+def payload_of(raw: bytes) -> bytes:
     """Return the data of an event; several lines of it belong together."""
     if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2:
         return raw[6:-2].strip()

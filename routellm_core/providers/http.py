@@ -258,7 +258,7 @@ async def _aevents(response: ClientResponse, reader: EventReader, model: ModelSe
                     yield events
                 if events.error:
                     raise events.error
-                if not has_begun and reader.has_content:
+                if not has_begun and reader.progress.has_content:
                     has_begun = True
                     _limit_silence(response, model.silent_seconds)
         for events in _rest(reader, model):
@@ -279,7 +279,7 @@ def _rest(reader: EventReader, model: ModelSettings) -> Iterator[Events]:
         yield left
     if left.error:
         raise left.error
-    if not reader.events:
+    if not reader.progress.events:
         raise empty_stream(model.model)
 
 
