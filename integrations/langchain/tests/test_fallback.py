@@ -10,11 +10,11 @@ import openai as openai_sdk
 import pytest
 from langchain_openai import ChatOpenAI
 from langchain_routellm import RouteLLMChat
-from langchain_routellm.failures import is_retryable
 from pydantic import BaseModel
 
 from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.errors import BackendError
+from routellm_core.providers.errors import is_retryable
 from routellm_core.testing.local_models import LocalModelServer
 
 Chat = Callable[..., RouteLLMChat]
