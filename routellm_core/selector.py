@@ -133,9 +133,9 @@ class ModelSelector:
         if wrappers and extract is routing_prompt:
             extract = partial(routing_prompt, wrappers=WRAPPERS | set(map(tag_name, wrappers)))
         self._extract = extract
-        self._no_prompt_tier = no_prompt_tier
-        self._on_scoring_error = on_scoring_error
-        self._is_sticky = sticky is not None
+        self.no_prompt_tier = no_prompt_tier
+        self.on_scoring_error = on_scoring_error
+        self.is_sticky = sticky is not None
         self._sticky_release = sticky_release
         self.memory = ConversationMemory() if memory is None else memory
         self._models = {tier: (models or {}).get(tier, pair.of(tier)) for tier in pair.tiers}
@@ -315,9 +315,9 @@ class ModelSelector:
         if prompt is not None and not isinstance(prompt, str):
             raise UnsupportedPromptError(f"extract returned {type(prompt).__name__}; it must return a string or None")
         if prompt is None or not prompt.strip():
-            reason = f"no user text to route on; the default is the {self._no_prompt_tier} model"
+            reason = f"no user text to route on; the default is the {self.no_prompt_tier} model"
             question = _Question(turn, "", limit, known, unfit)
-            return _Settled(self._placed(question, self._unscored(self._no_prompt_tier, reason)))
+            return _Settled(self._placed(question, self._unscored(self.no_prompt_tier, reason)))
         return _Question(turn, prompt, limit, known, unfit)
 
     def _recalled(self, turn: Turn) -> Mapping[str, Tier]:
@@ -365,14 +365,14 @@ class ModelSelector:
         if not isinstance(failure, ScoringError):
             failure = ScoringError(f"router {self.router.name!r} failed: {type(error).__name__}: {error}")
             failure.__cause__ = error
-        if self._on_scoring_error == "raise":
+        if self.on_scoring_error == "raise":
             raise failure
-        logger.warning("scoring failed; taking the %s model: %s", self._on_scoring_error, failure)
+        logger.warning("scoring failed; taking the %s model: %s", self.on_scoring_error, failure)
         return failure
 
     def _decide(self, question: _Question, score: float | ScoringError, seconds: float) -> RoutingDecision:
         if isinstance(score, ScoringError):
-            tier: Tier = "weak" if self._on_scoring_error == "weak" else "strong"
+            tier: Tier = "weak" if self.on_scoring_error == "weak" else "strong"
             decision = self._unscored(tier, f"scoring failed, so the policy takes the {tier} model: {score}")
             decision = replace(decision, latency_seconds=seconds, threshold=question.threshold)
         else:
@@ -391,7 +391,7 @@ class ModelSelector:
         conversation = question.turn.keys.conversation if question.known else None
         known = question.known
         held = known.get(f"{conversation}:held")
-        is_below = self._is_sticky and held is not None and self._rung(held) > self._rung(decision.tier)
+        is_below = self.is_sticky and held is not None and self._rung(held) > self._rung(decision.tier)
         if held is not None and is_below and not self._may_leave(question, decision, held):
             reason = f"the conversation stays on the {held} model ({decision.reason})"
             decision = self._moved(decision, held, reason, kept=True)
@@ -447,7 +447,7 @@ class ModelSelector:
 
     def _kept_in_mind(self, question: _Question, decision: RoutingDecision) -> RoutingDecision:
         """Remember which model a conversation needs: a judgement, neither a default nor a failed scoring."""
-        conversation = question.turn.keys.conversation if self._is_sticky else None
+        conversation = question.turn.keys.conversation if self.is_sticky else None
         if conversation is not None and decision.score is not None and not decision.details.get("kept"):
             judged = decide(decision.score, question.threshold, self.pair, router=decision.router).tier
             was = question.known.get(f"{conversation}:held")

@@ -1,4 +1,4 @@
-"""LangChain chat models, agent middleware and a decision model that send each question to the strong or the weak LLM."""
+"""LangChain chat models, middleware and a decision model that send each question to the strong or the weak LLM."""
 
 from __future__ import annotations
 

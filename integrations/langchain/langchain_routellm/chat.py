@@ -22,6 +22,7 @@ from pydantic import BaseModel, PrivateAttr, SecretStr, ValidationError
 from langchain_routellm.calls import Decided, Plan, RoutedCalls
 from langchain_routellm.configuration import chosen_options, field_specs
 from langchain_routellm.generation import agenerated, call_config, generated, merged, without_run_id
+from langchain_routellm.litellm_chat import LiteLLMChat
 from langchain_routellm.messages import MessageReading, core_extract, request_of
 from langchain_routellm.rungs import (
     CLIENT_SETTINGS,
@@ -32,11 +33,13 @@ from langchain_routellm.rungs import (
     configured,
     is_named,
     mapped,
+    name_of,
     rung_profile,
     settings_of,
 )
 from langchain_routellm.targets import RoutedOutput, RoutedTools
-from routellm_core import load_config
+from routellm_core import ModelSettings, load_config
+from routellm_core._options import validated
 from routellm_core.adapters import ROUTING_OPTIONS, RoutedCall, Routing, build_routing, check_option_names
 from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.decision import format_model_name, requested_threshold
@@ -119,17 +122,34 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
         # Before pydantic's validation, which would wrap the library's errors in its own.
         previous = options.pop("_previous", None)
         given = {"router": router, "threshold": threshold, **options}
+        for tier in _TIERS:
+            if isinstance(given.get(tier), Mapping):
+                given[tier] = validated(ModelSettings, dict(given[tier]), subject=tier)
         check_option_names(given, type(self).model_fields, subject=type(self).__name__)
         requested_threshold(threshold, options.get("strong_share"))
         try:
             super().__init__(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as error:
             raise ConfigError(f"{type(self).__name__}: {_described(error)}") from None  # its text may quote a secret
+        self._set_up(previous)
+
+    def _set_up(self, previous: Routing[Rung] | None) -> None:
         self._routing = self._built(previous)
+        selector = self._routing.selector
+        resolved = {
+            "router": selector.router,
+            **{tier: self._routing.settings[tier] for tier in _TIERS},
+            "no_prompt_tier": selector.no_prompt_tier,
+            "on_scoring_error": selector.on_scoring_error,
+            "sticky": "conversation" if selector.is_sticky else False,
+            "profile": self._resolve_model_profile(),
+        }
+        # What was left out shows what it came to; it is still not given, so that a copy asks the configuration again.
+        self.__dict__.update({name: value for name, value in resolved.items() if name not in self.model_fields_set})
 
     def _built(self, previous: Routing[Rung] | None) -> Routing[Rung]:
-        options = {name: getattr(self, name) for name in type(self).model_fields}
-        policy = options["resilience"] or load_config().fallback.policy()
+        options = {name: getattr(self, name) for name in self.model_fields_set}
+        policy = self.resilience or load_config().fallback.policy()
         if self.max_retries is not None:
             policy = replace(policy, attempts=self.max_retries + 1)
         if self.max_retries is not None or self.resilience is not None:
@@ -173,7 +193,7 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
         previous = self._routing
         if changed.keys() & set(CLIENT_SETTINGS):
             previous = replace(previous, given={**previous.given, "strong": object(), "weak": object()})
-        fields = {name: value for name, value in self.__dict__.items() if name in type(self).model_fields}
+        fields = {name: getattr(self, name) for name in self.model_fields_set}
         copy = type(self)(**{**fields, **changed}, _previous=previous)
         copy._configurable = self._configurable
         return copy
@@ -183,15 +203,12 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
             super().__setattr__(name, value)
             return
         fresh = self.model_copy(update={name: value})  # raises before anything changed
-        for changed in (name, "threshold", "strong_share"):
-            super().__setattr__(changed, getattr(fresh, changed))
+        self.__dict__.update(fresh.__dict__)
+        self.model_fields_set.update(fresh.model_fields_set)
         self._routing = fresh._routing
 
     def _private(self) -> Mapping[str, Any]:
         return getattr(self, "__pydantic_private__", None) or {}
-
-    def __copy__(self) -> Self:
-        return self.model_copy()
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         return self.model_copy()
@@ -203,7 +220,7 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         super().__setstate__(state)
-        self._routing = self._built(None)
+        self._set_up(None)
 
     def configurable_fields(self, **kwargs: AnyConfigurableField) -> Any:
         """Let options be set per call, by ``config={"configurable": {id: value}}``.
@@ -247,6 +264,8 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
         return parameters
 
     def _resolve_model_profile(self) -> ModelProfile | None:
+        if "_routing" not in self._private():
+            return None
         models = self._routing.models
         return common_profile(rung_profile(models["strong"]), rung_profile(models["weak"]))
 
@@ -263,6 +282,8 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
         return max(self._counter(tier).get_num_tokens_from_messages(messages, tools) for tier in _TIERS)
 
     def _counter(self, tier: Tier) -> BaseChatModel:
+        if is_named(self._routing.given.get(tier)):  # the providers' packages would download a tokeniser
+            return LiteLLMChat(model=self._routing.pair.of(tier), custom_get_token_ids=self.custom_get_token_ids)
         model = base_model(self.rung(tier))
         assert model is not None  # noqa: S101 - checked when it was given
         return model
@@ -398,7 +419,7 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
         routing = model._routing
         call = RoutedCall(
             routing,
-            request_of(messages, ensured, said, model=wish, threshold=threshold),
+            request_of(messages, ensured, said, model=_wished(wish, routing), threshold=threshold),
             MessageReading(),
             decision=decided.decision if decided else None,
             retried=[tier for tier in _TIERS if is_named(routing.given.get(tier))],
@@ -412,6 +433,13 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
 
 ChatRouteLLM = RouteLLMChat
 """The same class under a name of LangChain's usual form."""
+
+
+def _wished(wish: Any, routing: Routing[Rung]) -> Any:
+    """Return the tier for a model that the caller names as the provider does; any other wish as it is."""
+    if wish is None or wish in (routing.pair.strong, routing.pair.weak):
+        return wish
+    return next((tier for tier in _TIERS if wish == name_of(routing.models[tier])), wish)
 
 
 def _described(error: ValidationError) -> str:

@@ -53,7 +53,7 @@ class LiteLLMChat(BaseChatModel):
         streaming: stream also where the whole answer is asked for.
         stream_usage: ask for token counts at the end of a stream.
         model_kwargs: further parameters of each call.
-        settings: what else is to be known of the model (``drop_params``, its window, ``extra`` …); the fields above win.
+        settings: what else is to be known of the model (``drop_params``, ``extra`` …); the fields above win.
         backend: calls the model; by default directly where it speaks OpenAI's protocol, else through litellm.
     """
 

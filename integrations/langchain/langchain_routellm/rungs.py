@@ -34,6 +34,7 @@ __all__ = [
     "configured",
     "is_named",
     "mapped",
+    "name_of",
     "routes_itself",
     "rung_profile",
     "settings_of",
@@ -158,7 +159,7 @@ def settings_of(spec: Any, rung: Rung) -> ModelSettings:
     inputs = {"image": "image_inputs", "audio": "audio_inputs", "file": "pdf_inputs", "video": "video_inputs"}
     is_told = all(key in profile for key in inputs.values())
     return ModelSettings(
-        model=_name_of(rung),
+        model=name_of(rung),
         context_window=profile.get("max_input_tokens") or None,
         max_output_tokens=profile.get("max_output_tokens") or None,
         modalities=tuple(name for name, key in inputs.items() if profile[key]) if is_told else None,  # type: ignore[literal-required,arg-type]
@@ -167,7 +168,7 @@ def settings_of(spec: Any, rung: Rung) -> ModelSettings:
     )
 
 
-def _name_of(rung: Rung) -> str:
+def name_of(rung: Rung) -> str:
     """Return the name that a model reports to tracing, or its class's name."""
     model = base_model(rung)
     if model is None:
