@@ -27,13 +27,23 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores"
 
 
-def write_report(title: str, rows: Sequence[Mapping[str, Any]], path: Path | None) -> None:
-    """Print ``rows`` as a table and, with a path, store them as JSON with machine, versions and date."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    table = Table(*columns, title=f"{title} ({machine()})", title_justify="left")
+def write_report(
+    title: str, rows: Sequence[Mapping[str, Any]], path: Path | None, *, shown: Mapping[str, str] | None = None
+) -> None:
+    """Print ``rows`` as a table of 100 characters and, with a path, store them as JSON with machine, versions and date.
+
+    Args:
+        title: what was measured.
+        rows: figures by name.
+        path: the JSON file, which gets all columns.
+        shown: heading of each column to print, by name; None prints all.
+    """
+    columns = list(shown or dict.fromkeys(key for row in rows for key in row))
+    headings = columns if shown is None else list(shown.values())
+    table = Table(*headings, title=f"{title} ({machine()})", title_justify="left")
     for row in rows:
         table.add_row(*(_cell(row.get(column, "")) for column in columns))
-    Console(width=140).print(table)
+    Console(width=100).print(table)
     if path is not None:
         versions = {name: version(name) for name in ("routellm-core", "numpy", "litellm")}
         record = {

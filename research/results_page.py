@@ -18,18 +18,18 @@ import numpy as np
 from rich.console import Console
 
 from research.published import PUBLISHED
+from routellm_core._publish import publish_file
+from routellm_core.cli._console import errors, progress_bars, say
 from routellm_core.errors import RouteLLMError
 from routellm_core.evals.benchmarks import load_benchmark
 from routellm_core.evals.costs import cost_table
 from routellm_core.evals.data import resolve_data_dir
 from routellm_core.evals.plots import plot_cost_quality
-from routellm_core.evals.progress import scoring_progress
-from routellm_core.evals.report import write_tables
+from routellm_core.evals.report import fraction, markdown_table, percent, write_tables
 from routellm_core.evals.router_results import EvaluationSettings, RouterResult
 from routellm_core.evals.runner import Evaluation, run_evaluation
-from routellm_core.evals.score_cache import ScoreCache
-from routellm_core.evals.tables import fraction, markdown_table, percent
 from routellm_core.routers import Router, load_router
+from routellm_core.score_cache import ScoreCache
 from routellm_core.types import FloatArray
 
 __all__ = ["VARIANTS", "PromptLength", "Variant", "main", "results_page"]
@@ -107,16 +107,16 @@ def results_page(
     Raises:
         RouteLLMError: the data is missing, or a router that loads fails to score.
     """
-    say = console.print if console else (lambda *_args, **_options: None)
+    console = console or Console(quiet=True)
     routers, missing = _load(variants)
     for label, reason in missing.items():
-        say(f"{label}: not run ({reason})", markup=False)
+        console.print(f"{label}: not run ({reason})", markup=False)
     sections, last = [], None
     for name in BENCHMARKS:
         benchmark = load_benchmark(name, data_dir=data_dir)
         fresh, _ = _load([variant for variant in variants if variant.label in routers])
-        say(f"evaluating {len(fresh)} routers on {benchmark.title}")
-        with scoring_progress(console) as on_progress:
+        console.print(f"evaluating {len(fresh)} routers on {benchmark.title}")
+        with progress_bars("scoring", console=console) as on_progress:
             last = run_evaluation(
                 benchmark, fresh, settings=settings, cache=cache, costs=cost_table(benchmark), on_progress=on_progress
             )
@@ -125,7 +125,7 @@ def results_page(
         write_tables(last, folder)
         sections.append(_section(last, {variant.label: variant for variant in variants}))
     page = output / "results.md"
-    page.write_text("\n\n".join([_INTRODUCTION, *sections, _not_run(missing), _made_by(last)]) + "\n", encoding="utf-8")
+    publish_file(page, "\n\n".join([_INTRODUCTION, *sections, _not_run(missing), _made_by(last)]) + "\n")
     return page
 
 
@@ -273,7 +273,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--resamples", type=int, default=1000)
     parser.add_argument("--only", nargs="+", help=f"of {', '.join(variant.label for variant in VARIANTS)}")
     arguments = parser.parse_args(argv)
-    console = Console(stderr=True)
     try:
         page = results_page(
             data_dir=resolve_data_dir(arguments.data_dir),
@@ -281,12 +280,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             variants=[item for item in VARIANTS if arguments.only is None or item.label in arguments.only],
             settings=EvaluationSettings(resamples=arguments.resamples),
             cache=ScoreCache(arguments.cache),
-            console=console,
+            console=errors,
         )
     except RouteLLMError as error:
-        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        say("red", "error:", str(error))
         return 2
-    console.print(f"wrote {page}", soft_wrap=True)
+    errors.print(f"wrote {page}", soft_wrap=True)
     return 0
 
 

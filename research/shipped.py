@@ -23,6 +23,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from research.cards import write_card
+from research.difficulty import calibrate_slope, within_group_correlation
 from research.distill_static import distil
 from research.pool import Pool, load_pool
 from research.shipped_direction import (
@@ -40,12 +42,9 @@ from routellm_core.embeddings.base import Embedder
 from routellm_core.embeddings.minilm import MiniLMEmbedder
 from routellm_core.embeddings.static import STATIC_FOLDER, StaticEmbedder
 from routellm_core.embeddings.surface import SURFACE_FILE, SURFACE_NAMES, surface_features
-from routellm_core.training.cards import write_card
 from routellm_core.training.matrix_factorization import (
     CheckpointFacts,
-    calibrate_slope,
     reference_quantiles,
-    within_group_correlation,
     write_checkpoint,
 )
 

@@ -12,11 +12,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from research.difficulty import FitOptions, Information, fit_direction, unit_information
 from research.pool import Pool
 from research.targets import DifficultyRows, difficulty_rows
 from routellm_core.embeddings.base import Embedder, Embeddings
 from routellm_core.embeddings.surface import SURFACE_NAMES, surface_dimension
-from routellm_core.training.matrix_factorization import FitOptions, Information, fit_direction, unit_information
 
 __all__ = [
     "CORE_SURFACE",

@@ -16,12 +16,13 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from research.difficulty import within_group_correlation
 from research.pool import Pool
 from research.shipped_direction import TRAFFIC_SOURCE, fit_difficulty, traffic_prompts
 from routellm_core.embeddings.base import Embedder, Embeddings
 from routellm_core.routers.sw_ranking.battles import BattleTable
 from routellm_core.routers.sw_ranking.router import SimilarityWeightedRouter
-from routellm_core.training.matrix_factorization import reference_quantiles, within_group_correlation
+from routellm_core.training.matrix_factorization import reference_quantiles
 
 __all__ = ["STRONG", "WEAK", "train_shipped_sw"]
 
@@ -61,7 +62,6 @@ def train_shipped_sw(pool: Pool, embedder: Embedder, folder: Path) -> dict[str, 
     quantiles = reference_quantiles(np.asarray(router.score_embeddings(reference)))
     router.save(folder, dtype="int8", reference_quantiles=quantiles)
     _slim_quantiles(folder / "config.json")
-    (folder / "index.safetensors").chmod(0o644)  # safetensors writes files that only their owner can read
     (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(_card(folder, embedder.name, facts), encoding="utf-8")
     return facts

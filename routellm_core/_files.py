@@ -18,6 +18,7 @@ from routellm_core.errors import CheckpointError
 __all__ = ["ASSETS", "file_sha256", "pickle_hint", "read_json", "read_safetensors", "resolve_checkpoint"]
 
 ASSETS = Path(__file__).parent / "assets"
+_DTYPES = {"F32": np.float32, "F64": np.float64, "I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64}
 _UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 
 
@@ -74,8 +75,13 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
+def read_safetensors(path: Path, *, mapped_from: int | None = None) -> dict[str, npt.NDArray[Any]]:
     """Read every array of a safetensors file.
+
+    Args:
+        path: the file.
+        mapped_from: a file of at least so many bytes is mapped: its arrays are read as they are used, and processes
+            share the memory. Such a file must be replaced, never written over.
 
     Raises:
         CheckpointError: the file is missing (with a hint when only pickled weights are there), truncated or in
@@ -84,12 +90,27 @@ def read_safetensors(path: Path) -> dict[str, npt.NDArray[Any]]:
     if not path.is_file():
         raise CheckpointError(f"{path} is missing{pickle_hint(path.parent)}")
     try:
-        with safe_open(path, framework="numpy") as file:
-            return {key: np.asarray(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        with safe_open(path, framework="numpy") as file:  # which checks that the file is whole
+            if mapped_from is None or path.stat().st_size < mapped_from:
+                return {key: np.asarray(file.get_tensor(key)) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        return _mapped_arrays(path)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{path} is not a readable safetensors file (truncated or another format?): {error}"
         ) from error
+
+
+def _mapped_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    # The safetensors package copies whatever it reads. Copy-on-write, because PyTorch warns of read-only memory.
+    content = np.asarray(np.memmap(path, dtype=np.uint8, mode="c"))
+    start = 8 + int.from_bytes(content[:8].tobytes(), "little")
+    header = json.loads(content[8:start].tobytes())
+    arrays = {}
+    for key, entry in header.items():
+        if key != "__metadata__":
+            first, last = (start + offset for offset in entry["data_offsets"])
+            arrays[key] = content[first:last].view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    return arrays
 
 
 def pickle_hint(folder: Path) -> str:

@@ -7,73 +7,66 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
-from routellm_core.calibration import Target
-from routellm_core.cli._calibration_run import CalibrationRequest, calibrate_routers, generate_scores
-from routellm_core.cli._console import errors
-from routellm_core.config import load_config
-from routellm_core.errors import ConfigError, RouteLLMError
-from routellm_core.evals.score_cache import ScoreCache
-from routellm_core.rows.files import HUB_PREFIX
+import typer
+
+from routellm_core.cli import run_app
+from routellm_core.cli._several_values import SeveralValuesCommand
 
 __all__ = ["main"]
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m routellm_core.calibrate_threshold", description=__doc__)
-    parser.add_argument("--routers", nargs="+", default=["random"], help="routers to calibrate")
-    parser.add_argument("--strong-model-pct", type=float, help="share of strong calls, 0 to 1")
-    parser.add_argument("--config", type=Path, help="YAML file")
-    parser.add_argument(
-        "--task",
-        choices=["generate", "calibrate"],
-        default="calibrate",
-        help="calibrate: print thresholds; generate: score a data set and keep the scores for --thresholds",
-    )
-    parser.add_argument(
-        "--battles_dataset",
-        default="lmsys/lmsys-arena-human-preference-55k",
-        help="data set to generate scores on: a file, or an id on the Hub",
-    )
-    parser.add_argument("--thresholds", help="scores to calibrate on: a file, or an id on the Hub")
-    parser.add_argument("--output", type=Path, default=Path("thresholds.jsonl"), help="file that generate writes")
-    return parser
+class Task(StrEnum):
+    """What to do."""
+
+    GENERATE = "generate"
+    CALIBRATE = "calibrate"
 
 
-def _run(arguments: argparse.Namespace) -> None:
-    generates = arguments.task == "generate"
-    if not generates and arguments.strong_model_pct is None:
+def calibrate_threshold(
+    routers: Annotated[list[str] | None, typer.Option("--routers", help="Routers to calibrate.")] = None,
+    strong_model_pct: Annotated[
+        float | None, typer.Option("--strong-model-pct", help="Share of strong calls, 0 to 1.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="YAML file.")] = None,
+    task: Annotated[
+        Task, typer.Option("--task", help="calibrate: print thresholds; generate: score a data set for --thresholds.")
+    ] = Task.CALIBRATE,
+    battles_dataset: Annotated[
+        str, typer.Option("--battles_dataset", help="Data set to generate scores on: a file, or an id on the Hub.")
+    ] = "lmsys/lmsys-arena-human-preference-55k",
+    thresholds: Annotated[
+        str | None, typer.Option("--thresholds", help="Scores to calibrate on: a file, or an id on the Hub.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", help="File that generate writes.")] = Path("thresholds.jsonl"),
+) -> None:
+    """Print each router's threshold for a share of strong calls, as RouteLLM's script of this name does."""
+    from routellm_core.calibration import PromptSource
+    from routellm_core.cli._calibration_run import generate_scores, print_without_prompts
+    from routellm_core.config import load_config
+    from routellm_core.errors import ConfigError
+    from routellm_core.rows.sources import RowSource, hub_or_path
+
+    settings, names = load_config(config), routers or ["random"]
+    if task is Task.GENERATE:
+        source = PromptSource(RowSource.parse(hub_or_path(battles_dataset)), first_turn=True)
+        generate_scores(settings, names, source, output)
+        return
+    if strong_model_pct is None:
         raise ConfigError("--strong-model-pct is missing; give a share of strong calls such as 0.5")
-    dataset = arguments.battles_dataset
-    request = CalibrationRequest(
-        routers=tuple(arguments.routers),
-        settings=load_config(arguments.config),
-        target=Target("share", arguments.strong_model_pct or 0.0),
-        prompts=(dataset if Path(dataset).exists() else f"{HUB_PREFIX}{dataset}") if generates else None,
-        first_turn=generates,  # a cell of the arena's prompts is a JSON list of turns
-        thresholds=arguments.thresholds,
-        cache=ScoreCache(),
-    )
-    if generates:
-        generate_scores(request, arguments.output)
-    else:
-        calibrate_routers(request)
+    for name in names:
+        print_without_prompts(settings, name, strong_model_pct, thresholds)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status: 0, or 2 for anything wrong with the request or the files."""
-    arguments = _parser().parse_args(argv)
-    try:
-        _run(arguments)
-    except RouteLLMError as error:
-        errors.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
-        return 2
-    return 0
+def main() -> None:
+    """Run the command and exit with its status."""
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    app.command(cls=SeveralValuesCommand)(calibrate_threshold)
+    run_app(app)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -117,8 +117,9 @@ class RouteLLMConfig(_Section):
         on_scoring_error: where to go when scoring fails.
         no_prompt_tier: where to go without user text.
         wrappers: further names of blocks around the user's words that are not scored.
-        sticky: ``"conversation"`` keeps a conversation on the strong model once it needed that; None does not.
-        sticky_release: a question of its own that scores below this share of the threshold may leave it again.
+        sticky: ``"auto"`` keeps a conversation on the strong model once it needed that, until an easy question of its
+            own; ``"conversation"`` keeps it there for good; None does not.
+        sticky_release: a question is easy that scores below this share of the threshold.
         sticky_idle_seconds: a conversation is forgotten so long after its last request.
         sticky_store: ``redis://host:6379/0`` shares what is remembered between processes and hosts.
         fallback: retries and fallback between the models.
@@ -134,7 +135,7 @@ class RouteLLMConfig(_Section):
     on_scoring_error: Literal["strong", "weak", "raise"] = "strong"
     no_prompt_tier: PairTier = "strong"
     wrappers: tuple[str, ...] = ()
-    sticky: Literal["conversation"] | None = "conversation"
+    sticky: Literal["auto", "conversation"] | None = "auto"
     sticky_release: float = Field(default=0.5, ge=0, le=1)
     sticky_idle_seconds: float = Field(default=3600.0, gt=0)
     sticky_store: str | None = None

@@ -6,7 +6,9 @@
     ├── ConfigError (ValueError)          a setting, file or option is unknown, mistyped or contradictory
     │   ├── CheckpointError               a checkpoint folder is missing, truncated, unsafe or of the wrong shape
     │   └── CalibrationError              a target that the data cannot support, or a calibration of another checkpoint
+    ├── OutputError (OSError)             a file or folder could not be written
     ├── MissingExtraError (ImportError)   an optional dependency is not installed; names the extra
+    ├── BrokenPackageError (ImportError)  a dependency is installed and fails while it is imported
     ├── RoutingError                      a prompt could not be routed
     │   ├── UnknownRouterError (ValueError)
     │   ├── InvalidThresholdError (ValueError)
@@ -27,12 +29,14 @@ from difflib import get_close_matches
 
 __all__ = [
     "BackendError",
+    "BrokenPackageError",
     "CalibrationError",
     "CheckpointError",
     "ConfigError",
     "EmbeddingError",
     "InvalidThresholdError",
     "MissingExtraError",
+    "OutputError",
     "RouteLLMError",
     "RoutingError",
     "ScoringError",
@@ -69,6 +73,10 @@ class CalibrationError(ConfigError):
         self.rows_needed = rows_needed
 
 
+class OutputError(RouteLLMError, OSError):
+    """A file or folder could not be written, as on a full disk; what was there before is unchanged."""
+
+
 class MissingExtraError(RouteLLMError, ImportError):
     """An optional dependency is not installed.
 
@@ -81,6 +89,17 @@ class MissingExtraError(RouteLLMError, ImportError):
         super().__init__(
             f"{purpose} needs the package {module!r}, which is not installed. "
             f"Install it with: pip install 'routellm-core[{extra}]'"
+        )
+
+
+class BrokenPackageError(RouteLLMError, ImportError):
+    """A dependency fails while it is imported, as with another package in a version that it does not go with."""
+
+    def __init__(self, package: str, error: Exception) -> None:
+        cause = " ".join(str(error).split())
+        super().__init__(
+            f"the package {package!r} cannot be imported ({type(error).__name__}: {cause}). Install it anew with what "
+            f"it needs: pip install --upgrade --force-reinstall {package!r}"
         )
 
 

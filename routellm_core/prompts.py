@@ -14,7 +14,16 @@ from routellm_core.errors import UnsupportedPromptError
 from routellm_core.typed_text import WRAPPERS, is_confirmation, typed_text
 from routellm_core.types import ChatMessage
 
-__all__ = ["Extract", "as_messages", "last_turn", "message_text", "opening", "routing_prompt", "user_text"]
+__all__ = [
+    "Extract",
+    "as_messages",
+    "first_user_text",
+    "last_turn",
+    "message_text",
+    "opening",
+    "routing_prompt",
+    "user_text",
+]
 
 Extract: TypeAlias = Callable[[Sequence[ChatMessage]], str | None]
 """Picks the text to route on out of a conversation, or None when there is none."""
@@ -145,6 +154,11 @@ def _is_observation(messages: Sequence[ChatMessage], index: int) -> bool:
         return False
     before = messages[index - 1]
     return before.get("role") == "assistant" and "Action:" in message_text(before)
+
+
+def first_user_text(messages: Sequence[ChatMessage]) -> str:
+    """Return the text of the first user message as it is, an empty one where there is none."""
+    return next((message_text(message) for message in messages if message.get("role") == "user"), "")
 
 
 def opening(messages: Sequence[ChatMessage]) -> str:

@@ -86,10 +86,10 @@ class ModelSelector:
         on_scoring_error: where to go when the score cannot be computed: ``"strong"``, ``"weak"`` or ``"raise"``.
         wrappers: further names of blocks that are not the user's words, beside
             :data:`~routellm_core.typed_text.WRAPPERS`; with ``extract`` they have no effect.
-        sticky: ``"conversation"`` keeps a conversation on the strong model once it needed that; None decides each of
-            the user's turns afresh. Within a turn, and for what only one model can go on with, the model never changes.
-        sticky_release: a question of its own that scores below this share of the threshold may leave the strong model
-            again; 0 never.
+        sticky: ``"auto"`` keeps a conversation on the strong model once it needed that, until an easy question of its
+            own; ``"conversation"`` keeps it there for good; None decides each of the user's turns afresh. Within a
+            turn, and for what only one model can go on with, the model never changes.
+        sticky_release: with ``"auto"``, a question is easy that scores below this share of the threshold.
         memory: which model has which conversation, to share it or to set its limits.
         models: how the models are reached, by tier; says what they can take and cost where litellm's map does not.
 
@@ -112,14 +112,14 @@ class ModelSelector:
         no_prompt_tier: Tier = "strong",
         on_scoring_error: ScoringFailurePolicy = "strong",
         wrappers: Collection[str] = (),
-        sticky: Literal["conversation"] | None = "conversation",
+        sticky: Literal["auto", "conversation"] | None = "auto",
         sticky_release: float = 0.5,
         memory: ConversationMemory | None = None,
         models: Mapping[Tier, ModelSettings] | None = None,
     ) -> None:
         _check_choice("no_prompt_tier", no_prompt_tier, ("strong", "weak"))
         _check_choice("on_scoring_error", on_scoring_error, ("strong", "weak", "raise"))
-        _check_choice("sticky", sticky, (None, "conversation"))
+        _check_choice("sticky", sticky, (None, "auto", "conversation"))
         if not 0 <= sticky_release <= 1:
             raise ConfigError(f"sticky_release={sticky_release!r} must be a share of the threshold, from 0 to 1")
         self.router = load_router(router) if isinstance(router, str) else router
@@ -135,8 +135,9 @@ class ModelSelector:
         self._extract = extract
         self.no_prompt_tier = no_prompt_tier
         self.on_scoring_error = on_scoring_error
-        self.is_sticky = sticky is not None
-        self._sticky_release = sticky_release
+        self.sticky = sticky
+        self._is_sticky = sticky is not None
+        self._sticky_release = sticky_release if sticky == "auto" else 0.0
         self.memory = ConversationMemory() if memory is None else memory
         self._models = {tier: (models or {}).get(tier, pair.of(tier)) for tier in pair.tiers}
 
@@ -391,7 +392,7 @@ class ModelSelector:
         conversation = question.turn.keys.conversation if question.known else None
         known = question.known
         held = known.get(f"{conversation}:held")
-        is_below = self.is_sticky and held is not None and self._rung(held) > self._rung(decision.tier)
+        is_below = self._is_sticky and held is not None and self._rung(held) > self._rung(decision.tier)
         if held is not None and is_below and not self._may_leave(question, decision, held):
             reason = f"the conversation stays on the {held} model ({decision.reason})"
             decision = self._moved(decision, held, reason, kept=True)
@@ -447,7 +448,7 @@ class ModelSelector:
 
     def _kept_in_mind(self, question: _Question, decision: RoutingDecision) -> RoutingDecision:
         """Remember which model a conversation needs: a judgement, neither a default nor a failed scoring."""
-        conversation = question.turn.keys.conversation if self.is_sticky else None
+        conversation = question.turn.keys.conversation if self._is_sticky else None
         if conversation is not None and decision.score is not None and not decision.details.get("kept"):
             judged = decide(decision.score, question.threshold, self.pair, router=decision.router).tier
             was = question.known.get(f"{conversation}:held")

@@ -73,7 +73,7 @@ class Talk:
 SESSION = {"prompt_cache_key": "s1"}
 
 
-@pytest.mark.parametrize("sticky", ["conversation", None])
+@pytest.mark.parametrize("sticky", ["auto", "conversation", None])
 @pytest.mark.parametrize("context", [SESSION, {}])
 @pytest.mark.parametrize("opening", ["hi", "Please list all of my files and say what they are for"])
 class TestToolLoops:
@@ -143,8 +143,9 @@ class TestFollowUps:
             "weak",
             "weak",
         ]
-        never = Talk(selector(sticky_release=0), **SESSION)
-        assert [never.ask(user(text)) for text in (HARD, EASY)] == ["strong", "strong"]
+        for never in (selector(sticky_release=0), selector(sticky="conversation")):
+            talk = Talk(never, **SESSION)
+            assert [talk.ask(user(text)) for text in (HARD, EASY)] == ["strong", "strong"]
 
     def test_off_each_turn_is_decided_afresh(self) -> None:
         talk = Talk(selector(sticky=None), **SESSION)

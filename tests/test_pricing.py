@@ -22,6 +22,13 @@ def test_settings_win_and_the_unknown_is_none() -> None:
     assert price_of("my-own-model") is None
 
 
+def test_a_name_without_a_provider_takes_the_first_providers_price_and_says_so() -> None:
+    published = price_of("mistralai/Mixtral-8x7B-Instruct-v0.1")  # of the published pair: evaluate and calibrate agree
+    assert published is not None
+    assert published.source.startswith("price map entry 'anyscale/mistralai/Mixtral-8x7B-Instruct-v0.1': $")
+    assert price_of("hosted_vllm/mistralai/Mixtral-8x7B-Instruct-v0.1") is None  # one's own machines have no such price
+
+
 def test_the_map_is_read_without_importing_litellm() -> None:
     code = "import sys; from routellm_core import pricing; pricing.load_price_map(); print('litellm' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

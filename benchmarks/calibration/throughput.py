@@ -50,10 +50,11 @@ def peak_megabytes() -> float:
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Run one measurement in this process."""
     from routellm_core import load_router
-    from routellm_core.cli._calibration_traffic import PromptSource, TokenPrices, score_traffic
-    from routellm_core.evals.score_cache import ScoreCache
+    from routellm_core.calibration import PromptSource, TokenPrices, score_traffic
     from routellm_core.pricing import Price
     from routellm_core.rows.prompts import read_conversations
+    from routellm_core.rows.sources import RowSource
+    from routellm_core.score_cache import ScoreCache
 
     router = load_router(*ROUTERS[arguments.router])
     router.score(["warm up"])
@@ -66,10 +67,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     else:
         cache = ScoreCache(arguments.file.with_name("scores.sqlite3")) if arguments.mode == "cached" else None
         prices = TokenPrices(Price(1e-5, 3e-5), Price(6e-7, 6e-7), 300)
-        source = PromptSource.open(str(arguments.file))
-        traffic = score_traffic(
-            router, source, prices=prices, cache=cache, batch_size=512, on_progress=lambda _done: None
-        )
+        source = PromptSource(RowSource.parse(arguments.file))
+        traffic = score_traffic(router, source, prices=prices, cache=cache)
         scored = len(traffic.scores)
     seconds = time.perf_counter() - started
     peak = peak_megabytes()

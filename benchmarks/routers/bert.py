@@ -64,7 +64,7 @@ def one_at_a_time(router: BERTRouter, prompts: list[str]) -> list[float]:
     """Tokenise, run and read one prompt after the other: the reference's way."""
     scores = []
     for prompt in prompts:
-        inputs = router._tokenizer(prompt, return_tensors="pt", padding=True, truncation=True).to(router._device)
+        inputs = router._tokenizer(prompt, return_tensors="pt", padding=True, truncation=True).to(router.device)
         with torch.no_grad():
             scores.append(float(strong_win_rates(router._model(**inputs).logits.float().cpu().numpy())[0]))
     return scores
@@ -87,8 +87,8 @@ def main() -> None:
     options = {"device": arguments.device, "dtype": arguments.dtype}
     with tempfile.TemporaryDirectory() as folder:
         router = make_router(Path(folder), arguments.shape, prompts, options)
-    device = router._device
-    rate = matrix_flops_per_second(device, router._dtype)
+    device = router.device
+    rate = matrix_flops_per_second(device, router.dtype)
     lengths = np.array([len(ids) for ids in router._tokenizer(prompts, truncation=True, max_length=512)["input_ids"]])
     sizes = SHAPES[arguments.shape]
     # 2 operations per weight and token, and 4·length·hidden per token and layer for attention.
@@ -97,7 +97,7 @@ def main() -> None:
     flops = 2 * weights * lengths + attention
     alone = seconds(lambda: one_at_a_time(router, few), device, arguments.repeats)
     difference = np.abs(router.score(few) - one_at_a_time(router, few)).max()
-    base = {"shape": arguments.shape, "device": str(device), "dtype": str(router._dtype).removeprefix("torch.")}
+    base = {"shape": arguments.shape, "device": str(device), "dtype": str(router.dtype).removeprefix("torch.")}
 
     def row(what: str, count: int, took: float) -> dict[str, Any]:
         return {

@@ -120,8 +120,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         options = {"device": arguments.device, "dtype": arguments.dtype}
         router = make_router(Path(folder), arguments.shape, prompts, options)
-    model, device = router._model, router._device
-    rate = matrix_flops_per_second(device, router._dtype)
+    model, device = router._model, router.device
+    rate = matrix_flops_per_second(device, router.dtype)
     header, prefix = len(router._header), len(model.prefix)
     lengths = np.array([len(ids) for ids in router._encode(prompts)])
     computed = lengths - prefix + header  # tokens that must go through the model once the prefix is cached
@@ -130,7 +130,7 @@ def main() -> None:
     head = 2 * sizes["hidden_size"] * sizes["vocab_size"] * (header + 1)
     attention = 2 * sizes["hidden_size"] * sizes["num_hidden_layers"] * computed * (2 * prefix + computed)
     flops = 2 * weights * computed + attention + head
-    base = {"shape": arguments.shape, "device": str(device), "dtype": str(router._dtype).removeprefix("torch.")}
+    base = {"shape": arguments.shape, "device": str(device), "dtype": str(router.dtype).removeprefix("torch.")}
 
     def row(what: str, count: int, took: float) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""Calls of the two models and the judge: bounded, retried on the same model, and counted."""
+"""Calls of models: bounded, retried on the same model, and counted."""
 
 from __future__ import annotations
 
@@ -7,46 +7,56 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from routellm_core.asking.prompts import LabelModels, Role
-from routellm_core.backends.base import ChatBackend
+from routellm_core.backends.base import ChatBackend, ModelSettings
 from routellm_core.errors import BackendError, ConfigError
 from routellm_core.pricing import estimate_tokens, price_of
 from routellm_core.prompts import message_text
 from routellm_core.providers.retries import async_retrying
 from routellm_core.types import ChatMessage
 
-__all__ = ["UNREADABLE_STATUS", "LabelAnswer", "LabelCalls", "LabelLimits"]
+__all__ = ["Answer", "CallLimits", "Calls", "unreadable"]
 
-UNREADABLE_STATUS: Final = 502
-"""Of an answer that cannot be used."""
+_UNREADABLE_STATUS: Final = 502
+_TIMED_OUT_STATUS: Final = 504
 
 
-@dataclass(frozen=True)
-class LabelLimits:
-    """How hard to push the providers, and how much to spend.
+@dataclass(frozen=True, kw_only=True)
+class CallLimits:
+    """How hard to push the providers, how long to try, and how much to spend.
 
     Attributes:
         concurrency: calls at a time.
+        requests_per_minute: calls started per minute; None for no limit.
         attempts: tries per call.
         wait_initial: seconds before the first retry; each further wait doubles.
         wait_max: longest wait in seconds.
-        max_cost: dollars after which no further prompt is begun; None for no limit.
+        call_seconds: an attempt that takes longer has failed, and a call that has is not tried again.
+        failures_in_a_row: so many items fail, one after the other with none between them that is finished, and the run
+            stops.
+        max_cost: dollars after which no further item is begun; None for no limit.
     """
 
     concurrency: int = 8
+    requests_per_minute: float | None = None
     attempts: int = 5
     wait_initial: float = 1.0
     wait_max: float = 60.0
+    call_seconds: float = 600.0
+    failures_in_a_row: int = 10
     max_cost: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("concurrency", "attempts"):
+        for name in ("concurrency", "attempts", "failures_in_a_row"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}={getattr(self, name)!r} must be at least 1")
+        for name in ("requests_per_minute", "call_seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0.0:
+                raise ConfigError(f"{name}={value!r} must be more than 0")
 
 
 @dataclass(frozen=True, slots=True)
-class LabelAnswer:
+class Answer:
     """A model's text and the tokens of the call."""
 
     text: str
@@ -54,70 +64,99 @@ class LabelAnswer:
     output_tokens: float
 
 
-class LabelCalls:
+class Calls:
     """Calls models and counts what they used.
 
-    A model that fails is asked again; the other one never answers in its place, since the answer is what is compared.
+    A model that fails is asked again; no other one answers in its place, since the answer is what is wanted.
 
     Args:
-        models: who is called.
+        models: who is called, by role.
         backend: makes the single attempts.
-        limits: concurrency and retries.
+        limits: concurrency, rate and retries.
     """
 
-    def __init__(self, models: LabelModels, backend: ChatBackend, limits: LabelLimits) -> None:
-        self._models, self._backend = models, backend
+    def __init__(self, models: Mapping[str, ModelSettings], backend: ChatBackend, limits: CallLimits) -> None:
+        self._models, self._backend, self._limits = dict(models), backend, limits
         self._slots = asyncio.Semaphore(limits.concurrency)
-        self._waits: Any = {
-            "attempts": limits.attempts,
-            "wait_initial": limits.wait_initial,
-            "wait_max": limits.wait_max,
-        }
-        self.tokens: dict[Role, tuple[float, float]] = {}
+        self._next_start = 0.0
+        self.tokens: dict[str, tuple[float, float]] = {}
+        """By role, sent and answered so far."""
 
-    async def ask(self, role: Role, messages: Sequence[ChatMessage], parameters: Mapping[str, Any]) -> LabelAnswer:
+    async def ask(self, role: str, messages: Sequence[ChatMessage], parameters: Mapping[str, Any]) -> Answer:
         """Return a model's answer.
 
         Raises:
-            BackendError: not retryable, or the last attempt failed.
+            BackendError: not retryable, or the last attempt failed, or the time is up.
         """
-        answer: LabelAnswer = await async_retrying(**self._waits)(
-            self._attempt, role, {**parameters, "messages": list(messages)}
-        )
-        return answer
+        limits, model = self._limits, self._models[role]
+        sent = {**parameters, "messages": list(messages)}
+        spent = 0.0
 
-    async def _attempt(self, role: Role, parameters: Mapping[str, Any]) -> LabelAnswer:
-        model = self._models.of(role)
-        async with self._slots:
-            response = await self._backend.acomplete(model, parameters)
-        text = _text_of(response, model.model)
+        async def attempt() -> Any:
+            nonlocal spent
+            async with self._slots:
+                await self._keep_rate()
+                began = asyncio.get_running_loop().time()
+                try:
+                    async with asyncio.timeout(limits.call_seconds):
+                        return await self._backend.acomplete(model, sent)
+                except TimeoutError as error:
+                    raise _timed_out(model.model, limits.call_seconds) from error
+                except BackendError as error:
+                    spent += asyncio.get_running_loop().time() - began
+                    error.retryable = error.retryable and spent < limits.call_seconds
+                    raise
+
+        retrying = async_retrying(attempts=limits.attempts, wait_initial=limits.wait_initial, wait_max=limits.wait_max)
+        return self._counted(role, sent["messages"], await retrying(attempt))
+
+    async def _keep_rate(self) -> None:
+        if self._limits.requests_per_minute is not None:
+            now = asyncio.get_running_loop().time()
+            start = max(now, self._next_start)
+            self._next_start = start + 60.0 / self._limits.requests_per_minute
+            await asyncio.sleep(start - now)
+
+    def _counted(self, role: str, messages: Sequence[ChatMessage], response: Any) -> Answer:
+        model = self._models[role].model
+        try:
+            text = response.choices[0].message.content or ""
+        except (AttributeError, IndexError, TypeError) as error:
+            raise unreadable(model, f"model {model!r} answered without choices[0].message.content") from error
         usage = getattr(response, "usage", None)
         sent, answered = (getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens"))
         if sent is None or answered is None:  # some local servers do not count
-            sent = sum(estimate_tokens(message_text(message)) for message in parameters["messages"])
+            sent = sum(estimate_tokens(message_text(message)) for message in messages)
             answered = estimate_tokens(text)
         before = self.tokens.get(role, (0.0, 0.0))
         self.tokens[role] = (before[0] + sent, before[1] + answered)
-        return LabelAnswer(text, float(sent), float(answered))
+        return Answer(text, float(sent), float(answered))
 
-    def dollars(self, tokens: Mapping[Role, tuple[float, float]]) -> float | None:
-        """Return what so many tokens, sent and answered, cost; None where a price is not known."""
+    def dollars(self, tokens: Mapping[str, tuple[float, float]] | None = None) -> float | None:
+        """Return what so many tokens by role, sent and answered, cost; None where a price is not known.
+
+        Args:
+            tokens: those of all calls so far by default.
+        """
         total = 0.0
-        for role, used in tokens.items():
-            price = price_of(self._models.of(role))
+        for role, used in (self.tokens if tokens is None else tokens).items():
+            price = price_of(self._models[role])
             if price is None:
                 return None
             total += price.dollars(*used)
         return total
 
+    @property
+    def is_affordable(self) -> bool:
+        """Whether the money is not spent."""
+        return self._limits.max_cost is None or (self.dollars() or 0.0) < self._limits.max_cost
 
-def _text_of(response: Any, model: str) -> str:
-    try:
-        return response.choices[0].message.content or ""
-    except (AttributeError, IndexError, TypeError) as error:
-        raise BackendError(
-            f"model {model!r} answered without choices[0].message.content",
-            model=model,
-            status_code=UNREADABLE_STATUS,
-            retryable=False,
-        ) from error
+
+def unreadable(model: str, message: str) -> BackendError:
+    """Return the error of an answer that was paid for and cannot be used."""
+    return BackendError(message, model=model, status_code=_UNREADABLE_STATUS, retryable=False)
+
+
+def _timed_out(model: str, seconds: float) -> BackendError:
+    message = f"model {model!r} gave no answer within {seconds:g} seconds"
+    return BackendError(message, model=model, status_code=_TIMED_OUT_STATUS, retryable=False)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from routellm_core.asking.judge_prompts import PROMPT_VERSION, comparison_messages
+from routellm_core.asking.judges import PROMPT_VERSION, comparison_messages
 from routellm_core.backends.base import ModelSettings
 from routellm_core.errors import ConfigError
 from routellm_core.pricing import estimate_tokens, price_of
 from routellm_core.prompts import message_text
-from routellm_core.rows.files import row_files
 from routellm_core.rows.prompts import Conversation, read_records
 from routellm_core.types import ChatMessage
 
@@ -30,7 +29,6 @@ __all__ = [
 ]
 
 Role: TypeAlias = Literal["strong", "weak", "judge"]
-STANDARD_INPUT: Final = "-"
 _MESSAGE_TOKENS: Final = 4.0
 """What a message costs beside its text, under OpenAI's chat format."""
 
@@ -47,10 +45,10 @@ class LabelModels:
         if self.strong.model == self.weak.model and self.strong.api_base == self.weak.api_base:
             raise ConfigError(f"strong and weak model are both {self.strong.model!r}; a comparison needs two")
 
-    def of(self, role: Role) -> ModelSettings:
-        """Return the model of ``role``."""
-        models: dict[Role, ModelSettings] = {"strong": self.strong, "weak": self.weak, "judge": self.judge}
-        return models[role]
+    @property
+    def by_role(self) -> dict[str, ModelSettings]:
+        """The three by what they do."""
+        return {"strong": self.strong, "weak": self.weak, "judge": self.judge}
 
 
 @dataclass(frozen=True)
@@ -151,12 +149,11 @@ def read_label_prompts(
         ConfigError: no prompts, a file that cannot be read, or a column that no row has.
         UnsupportedPromptError: a row holds no prompt; the message has its line.
     """
-    files: Sequence[Path | None] = [None] if str(source) == STANDARD_INPUT else row_files(source)
     columns = [reference_column] if reference_column else []
     found: dict[str, LabelPrompt] = {}
     repeated = without_text = 0
     has_reference = False
-    for record in (record for file in files for record in read_records(file, column=column, columns=columns)):
+    for record in read_records(source, column=column, columns=columns):
         has_reference = has_reference or bool(record.values)
         conversation = _answerable(record.conversation)
         if conversation is None:
@@ -204,9 +201,10 @@ def estimate_calls(
     ]
     estimates = []
     for role, number, sent, answered in calls:
-        price = price_of(models.of(role))
+        model = models.by_role[role]
+        price = price_of(model)
         dollars = None if price is None else price.dollars(sent, answered)
-        estimates.append(CallEstimate(role, models.of(role).model, number, sent, answered, dollars))
+        estimates.append(CallEstimate(role, model.model, number, sent, answered, dollars))
     return tuple(estimates)
 
 

@@ -1,244 +1,119 @@
-"""Labelling a user's own prompts: both models answer, a judge compares the answers in both orders.
-
-A row counts as a win only where the judge prefers the same model in both orders; everything else is a tie (Zheng et
-al., arXiv 2306.05685, section 3.4). Rows are written as they are finished, and a further run goes on from there.
-"""
+"""The runner: items in parallel, each finished or failed, until none is left, the money is spent or nothing works."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
-from routellm_core.asking.calls import UNREADABLE_STATUS, LabelAnswer, LabelCalls, LabelLimits
-from routellm_core.asking.judge_prompts import comparison_messages, parse_verdict
-from routellm_core.asking.prompts import LabelModels, LabelParameters, LabelPrompt, Role
-from routellm_core.asking.store import FailureFile, LabelFile
-from routellm_core.backends.base import ChatBackend
+from routellm_core.asking.calls import CallLimits, Calls
 from routellm_core.errors import BackendError
-from routellm_core.types import PairTier as Tier
 
-__all__ = ["LabelOutcome", "LabelRun", "Winner"]
+__all__ = ["Outcome", "run_all"]
 
-Winner: TypeAlias = Literal["strong", "weak", "tie"]
-_OUTCOMES: Final[Mapping[Winner, tuple[float, float]]] = {"strong": (1.0, 0.0), "weak": (0.0, 1.0), "tie": (0.5, 0.5)}
-_TIERS: Final[tuple[Tier, Tier]] = ("strong", "weak")
-_ORDERS: Final[tuple[tuple[Tier, Tier], ...]] = (("strong", "weak"), ("weak", "strong"))
-# The same call will fail for every other prompt too: a wrong key or a wrong model name.
+T = TypeVar("T")
+# Before anything has worked, the same call will fail for every other item too: a wrong key or a wrong model's name.
+# Later it is about the item: some providers refuse what they moderate with 403.
 _HOPELESS_STATUSES: Final = frozenset({401, 403, 404})
 
 
-@dataclass(frozen=True)
-class LabelOutcome:
-    """What there is after a run.
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run did.
 
     Attributes:
-        winners: finished prompts by winner, those of earlier runs included.
-        disagreements: ties because the judge changed its mind with the order.
-        reused: prompts that were finished before.
-        done: prompts finished now.
-        failures: place of a prompt to the error; they are tried again by the next run.
-        left: prompts that were not begun because the money was spent.
-        dollars: spent by this run; None where a price is not known.
-        tokens: by role, sent and answered in this run.
+        reused: items that were finished before.
+        done: items finished now.
+        failures: an item's name to its error; they are tried again by the next run.
+        left: items that were not finished because the run ended before them.
+        stopped: why it ended before them, for people; None where it did not.
     """
 
-    winners: Mapping[Winner, int]
-    disagreements: int
     reused: int
     done: int
     failures: Mapping[str, str]
     left: int
-    dollars: float | None
-    tokens: Mapping[Role, tuple[float, float]]
+    stopped: str | None
 
     @property
     def is_complete(self) -> bool:
-        """Whether every prompt has a label."""
+        """Whether every item is finished."""
         return not self.failures and not self.left
 
 
-@dataclass
-class LabelRun:
-    """One run over the prompts.
+class _Stopped(Exception):  # noqa: N818 (no error: it ends the group of tasks)
+    pass
+
+
+async def run_all(
+    items: Sequence[tuple[str, T]],
+    work: Callable[[T], Awaitable[None]],
+    *,
+    calls: Calls,
+    limits: CallLimits,
+    reused: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Outcome:
+    """Do ``work`` for each item, ``limits.concurrency`` at a time.
+
+    A :class:`BackendError` is the item's failure, any other error ends the run and is raised. The run also ends, in
+    order, where the money is spent; at the first refusal (401, 403, 404) before anything was finished; and after
+    ``limits.failures_in_a_row`` failures without anything finished between them. Work that is then under way is
+    cancelled, as it is when the run is.
 
     Args:
-        models: the pair and the judge.
-        backend: makes the calls.
-        output: the file of finished rows; what failed is kept beside it, under the same name with ``.failures``.
-        parameters: what is sent beside the messages.
-        limits: concurrency, retries and money.
+        items: name and item.
+        work: finishes an item; what it must not lose when it is cancelled is its own concern.
+        calls: counts the money.
+        limits: when to end.
+        reused: items that were finished before, for progress and outcome.
+        on_progress: called with (items ended, in all).
     """
+    failures: dict[str, str] = {}
+    done = in_a_row = 0
+    stopped: str | None = None
+    remaining = iter(items)
 
-    models: LabelModels
-    backend: ChatBackend
-    output: Path
-    parameters: LabelParameters = field(default_factory=LabelParameters)
-    limits: LabelLimits = field(default_factory=LabelLimits)
+    def report() -> None:
+        if on_progress is not None:
+            on_progress(reused + done + len(failures), reused + len(items))
 
-    def __post_init__(self) -> None:
-        self._rows = LabelFile(self.output)
-        self._failed = FailureFile(self.output.with_name(self.output.name + ".failures"))
-        self._calls = LabelCalls(self.models, self.backend, self.limits)
-        self._finished = self._rows.read((self.models.strong.model, self.models.weak.model))
-        self._unfinished = self._failed.read()
+    async def worker() -> None:
+        nonlocal done, in_a_row, stopped
+        while calls.is_affordable and (entry := next(remaining, None)) is not None:
+            name, item = entry
+            try:
+                await work(item)
+            except BackendError as error:
+                failures[name] = str(error)
+                in_a_row += 1
+                stopped = stopped or _reason(error, done, in_a_row, limits)
+                if stopped:
+                    raise _Stopped from error
+            else:
+                done += 1
+                in_a_row = 0
+            report()
 
-    def missing(self, prompts: Sequence[LabelPrompt]) -> list[LabelPrompt]:
-        """Return the prompts that have no label yet."""
-        return [prompt for prompt in prompts if self._key(prompt) not in self._finished]
-
-    async def label(
-        self, prompts: Sequence[LabelPrompt], *, on_progress: Callable[[int, int], None] | None = None
-    ) -> LabelOutcome:
-        """Label what has no label yet.
-
-        Args:
-            prompts: each once.
-            on_progress: called with (prompts done, in all).
-
-        Raises:
-            BackendError: a model refuses every call (wrong key, wrong name). Failures of single prompts are counted in
-                the outcome instead.
-        """
-        missing = self.missing(prompts)
-        reused = len(prompts) - len(missing)
-        failures: dict[str, str] = {}
-        remaining = iter(missing)
-        ended = reused
-
-        async def worker() -> None:
-            nonlocal ended
-            for prompt in self._while_affordable(remaining):
-                try:
-                    await self._finish(prompt)
-                except BackendError as error:
-                    failures[prompt.place] = str(error)
-                    if error.status_code in _HOPELESS_STATUSES:
-                        raise
-                ended += 1
-                if on_progress is not None:
-                    on_progress(ended, len(prompts))
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(min(self.limits.concurrency, len(missing))):
-                    group.create_task(worker())
-        except* BackendError as errors:
-            raise errors.exceptions[0] from None
-        finally:
-            self._failed.keep(record for key, record in self._unfinished.items() if key not in self._finished)
-        return self._outcome(prompts, reused, failures)
-
-    def _while_affordable(self, remaining: Iterator[LabelPrompt]) -> Iterator[LabelPrompt]:
-        limit = self.limits.max_cost
-        while limit is None or (self._calls.dollars(self._calls.tokens) or 0.0) < limit:
-            prompt = next(remaining, None)
-            if prompt is None:
-                return
-            yield prompt
-
-    async def _finish(self, prompt: LabelPrompt) -> None:
-        """Write the row of a prompt, or what there is of it."""
-        key = self._key(prompt)
-        answers = {tier: LabelAnswer(**kept) for tier, kept in self._unfinished.get(key, {}).get("answers", {}).items()}
-        error = "stopped"
-        try:
-            row = await self._row(prompt, answers)
-        except BackendError as failure:
-            error = str(failure)
-            raise
-        else:
-            self._rows.append(row)
-            self._finished[key] = row
-        finally:  # also when the run is stopped: answers that were paid for are kept
-            if key not in self._finished:
-                kept = {tier: asdict(answer) for tier, answer in answers.items()}
-                record = {"id": key, "place": prompt.place, "error": error, "answers": kept}
-                self._unfinished[key] = record
-                self._failed.append(record)
-
-    async def _row(self, prompt: LabelPrompt, answers: dict[Tier, LabelAnswer]) -> dict[str, Any]:
-        async def answer(tier: Tier) -> None:
-            answers[tier] = await self._calls.ask(tier, prompt.messages, self.parameters.answers)
-
-        await _all_of([answer(tier) for tier in _TIERS if tier not in answers])
-        judged = await self._judgements(prompt, answers)
-        verdicts = [self._verdict(order, text.text) for order, text in zip(_ORDERS, judged, strict=True)]
-        winner: Winner = verdicts[0] if verdicts[0] == verdicts[1] else "tie"
-        strong, weak = _OUTCOMES[winner]
-        used: dict[Role, tuple[float, float]] = {
-            **{tier: _used([answers[tier]]) for tier in _TIERS},
-            "judge": _used(judged),
-        }
-        return {
-            "id": self._key(prompt),
-            "prompt": prompt.conversation,
-            "strong": strong,
-            "weak": weak,
-            "winner": winner,
-            "verdicts": verdicts,
-            "strong_model": self.models.strong.model,
-            "weak_model": self.models.weak.model,
-            "judge_model": self.models.judge.model,
-            "strong_answer": answers["strong"].text,
-            "weak_answer": answers["weak"].text,
-            "judgements": [judgement.text for judgement in judged],
-            "tokens": {role: {"input": amount[0], "output": amount[1]} for role, amount in used.items()},
-            "dollars": self._calls.dollars(used),
-        }
-
-    async def _judgements(self, prompt: LabelPrompt, answers: Mapping[Tier, LabelAnswer]) -> list[LabelAnswer]:
-        """Return what the judge said to each of the orders."""
-        judged: dict[tuple[Tier, Tier], LabelAnswer] = {}
-
-        async def judge(order: tuple[Tier, Tier]) -> None:
-            first, second = (answers[tier].text for tier in order)
-            messages = comparison_messages(prompt.messages, first, second, reference=prompt.reference)
-            judged[order] = await self._calls.ask("judge", messages, self.parameters.judge)
-
-        await _all_of([judge(order) for order in _ORDERS])
-        return [judged[order] for order in _ORDERS]
-
-    def _key(self, prompt: LabelPrompt) -> str:
-        return prompt.key(self.models, self.parameters)
-
-    def _verdict(self, order: tuple[Tier, Tier], judgement: str) -> Winner:
-        verdict = parse_verdict(judgement)
-        if verdict is None:
-            raise BackendError(
-                f"the judge {self.models.judge.model!r} gave no verdict in double square brackets, but ended with "
-                f"{judgement[-80:]!r}; choose a judge that follows instructions",
-                model=self.models.judge.model,
-                status_code=UNREADABLE_STATUS,
-                retryable=False,
-            )
-        return "tie" if verdict == "C" else order["AB".index(verdict)]
-
-    def _outcome(self, prompts: Sequence[LabelPrompt], reused: int, failures: Mapping[str, str]) -> LabelOutcome:
-        rows = [self._finished[key] for key in map(self._key, prompts) if key in self._finished]
-        winners: Counter[Winner] = Counter(row["winner"] for row in rows)
-        return LabelOutcome(
-            winners={winner: winners[winner] for winner in _OUTCOMES},
-            disagreements=sum(len(set(row["verdicts"])) > 1 for row in rows),
-            reused=reused,
-            done=len(rows) - reused,
-            failures=failures,
-            left=len(prompts) - len(rows) - len(failures),
-            dollars=self._calls.dollars(self._calls.tokens),
-            tokens=dict(self._calls.tokens),
-        )
+    report()
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(limits.concurrency, len(items))):
+                group.create_task(worker())
+    except BaseExceptionGroup as errors:
+        _, others = errors.split(_Stopped)
+        if others is not None:
+            raise others.exceptions[0] from None
+    left = len(items) - done - len(failures)
+    if left and stopped is None:
+        stopped = "the most that may be spent is reached"
+    return Outcome(reused=reused, done=done, failures=failures, left=left, stopped=stopped if left else None)
 
 
-async def _all_of(calls: Sequence[Any]) -> None:
-    """Wait for all calls, so that none is lost to another's failure; then raise the first failure."""
-    done = await asyncio.gather(*calls, return_exceptions=True)
-    for result in done:
-        if isinstance(result, BaseException):
-            raise result
-
-
-def _used(answers: Sequence[LabelAnswer]) -> tuple[float, float]:
-    return sum(answer.input_tokens for answer in answers), sum(answer.output_tokens for answer in answers)
+def _reason(error: BackendError, done: int, in_a_row: int, limits: CallLimits) -> str | None:
+    if not done and error.status_code in _HOPELESS_STATUSES:
+        return f"the model refuses every call: {error}"
+    if in_a_row >= limits.failures_in_a_row:
+        return f"{in_a_row} failures in a row, the last one: {error}"
+    return None

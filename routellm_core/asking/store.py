@@ -1,111 +1,125 @@
-"""The files that labelling writes: finished rows, one JSON line each, and beside them what failed or is half done.
-
-A row is on disk before the next one is counted, so that a run that was killed goes on where it was.
-"""
+"""JSON-lines files that survive being killed, and that one run at a time writes to."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from routellm_core.errors import ConfigError
+from filelock import FileLock, Timeout
 
-__all__ = ["FailureFile", "LabelFile"]
+from routellm_core._publish import check_writable_file, publish_file
+from routellm_core.errors import ConfigError, OutputError
+
+__all__ = ["RecordFile"]
+
+logger = logging.getLogger(__name__)
 
 
-class LabelFile:
-    """Finished rows, in the form that ``load_rows`` reads.
+class RecordFile:
+    """Records with an ``id``, one JSON line each; a record is on disk before the next one is begun.
 
     Args:
         path: the file; created, with its folders, on the first :meth:`append`.
+        writer: the command that writes it, for the error about a file that holds something else.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, writer: str) -> None:
         self.path = path
+        self._writer = writer
 
-    def read(self, pair: tuple[str, str]) -> dict[str, dict[str, Any]]:
-        """Return the rows by id, after cutting off a last line that a killed run left unfinished.
-
-        Args:
-            pair: names of the strong and the weak model; one file holds one pair, since training reads all of it.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs from the file while the block runs, and cut off what a killed one left unfinished.
 
         Raises:
-            ConfigError: the file holds something else, or another pair's rows.
+            ConfigError: another run has it, or it cannot be written.
+        """
+        check_writable_file(self.path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise ConfigError(
+                f"another run is writing to {self.path}; the same calls would be paid for twice. Let it end, or choose "
+                "another output"
+            ) from error
+        except NotImplementedError:  # some network shares
+            logger.warning("%s is on a file system without locks; start no second run on it", self.path)
+        try:
+            self._cut_unfinished_line()
+            yield
+        finally:
+            lock.release()
+
+    def read(self) -> dict[str, dict[str, Any]]:
+        """Return the last record of each id; an unfinished last line is passed over.
+
+        Raises:
+            ConfigError: another line is not a record.
         """
         if not self.path.exists():
             return {}
-        _cut_unfinished_line(self.path)
-        rows: dict[str, dict[str, Any]] = {}
-        for number, line in enumerate(self.path.read_text(encoding="utf-8").splitlines(), start=1):
-            try:
-                row = json.loads(line)
-                found = (row["strong_model"], row["weak_model"])
-                rows[str(row["id"])] = row
-            except (ValueError, TypeError, KeyError) as error:
-                raise ConfigError(
-                    f"{self.path}, line {number}: not a row of `routellm data label`; choose another --output"
-                ) from error
-            if found != pair:
-                raise ConfigError(
-                    f"{self.path}, line {number}: holds labels of {found[0]} against {found[1]}, not of {pair[0]} "
-                    f"against {pair[1]}; choose another --output"
-                )
-        return rows
-
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Add a finished row in one write."""
-        _append(self.path, row)
-
-
-class FailureFile:
-    """What could not be finished, with the answers that were paid for; the next run takes it up.
-
-    Args:
-        path: the file; it is there only while something failed.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def read(self) -> dict[str, dict[str, Any]]:
-        """Return the last record of each id; a line that was cut off is passed over, since it costs a retry at most."""
-        if not self.path.exists():
-            return {}
-        records = {}
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        records: dict[str, dict[str, Any]] = {}
+        *lines, _unfinished = self.path.read_bytes().split(b"\n")
+        for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)
                 records[str(record["id"])] = record
-            except (ValueError, TypeError, KeyError):
-                continue
+            except (ValueError, TypeError, KeyError) as error:
+                raise ConfigError(
+                    f"{self.path}, line {number}: not a row of `{self._writer}`; choose another output"
+                ) from error
         return records
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a record in one write."""
-        _append(self.path, record)
+        """Add a record in one write.
 
-    def keep(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Leave only these records; without any, no file."""
-        lines = [json.dumps(record) + "\n" for record in records]
-        if not lines:
+        Raises:
+            OutputError: it cannot be written; the file is as it was.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._cut_unfinished_line()
+            with self.path.open("ab", buffering=0) as file:
+                line = _line(record)
+                if file.write(line) != len(line):
+                    raise OSError("No space left on device")
+        except OSError as error:
+            raise OutputError(
+                f"{self.path} could not be written: {error.strerror or error}. Make room and run the command again; "
+                "what is finished is kept"
+            ) from error
+
+    def replace_all(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Write the whole file anew, whole or not at all; without any record, remove it."""
+        content = b"".join(map(_line, records))
+        if content:
+            publish_file(self.path, content)
+        else:
             self.path.unlink(missing_ok=True)
+
+    def _cut_unfinished_line(self) -> None:
+        if not self.path.exists():
             return
-        partial = self.path.with_name(self.path.name + ".part")
-        partial.write_text("".join(lines), encoding="ascii")
-        partial.replace(self.path)
+        with self.path.open("r+b") as file:
+            end = file.seek(0, 2)
+            tail = b""
+            while end and b"\n" not in tail:
+                start = max(0, end - 65_536)
+                file.seek(start)
+                tail = file.read(end - start)
+                kept = start + tail.rfind(b"\n") + 1
+                if kept > start or start == 0:
+                    file.truncate(kept)
+                    return
+                end = start
 
 
-def _append(path: Path, record: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _line(record: Mapping[str, Any]) -> bytes:
     # ASCII alone: no character can be cut in half, and lone surrogates of a model's answer survive.
-    with path.open("ab") as file:
-        file.write((json.dumps(record) + "\n").encode("ascii"))
-
-
-def _cut_unfinished_line(path: Path) -> None:
-    content = path.read_bytes()
-    if content and not content.endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(content.rfind(b"\n") + 1)
+    return (json.dumps(record) + "\n").encode("ascii")

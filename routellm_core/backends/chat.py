@@ -12,10 +12,11 @@ from routellm_core.backends.base import ModelSettings
 from routellm_core.backends.completions import ChatCompletion, ChatCompletionChunk
 from routellm_core.errors import BackendError
 from routellm_core.providers.endpoints import OpenAIEndpoint, openai_endpoint, secrets_of
-from routellm_core.providers.errors import backend_error, broken_stream, not_understood, safe_cause
+from routellm_core.providers.errors import backend_error, broken_stream, not_understood
 from routellm_core.providers.events import Emptiness, emptiness, says_something, whole_answer
 from routellm_core.providers.http import ModelClient, shared_client
 from routellm_core.providers.litellm import import_litellm, is_wanted_by_the_program, litellm_arguments
+from routellm_core.providers.redaction import safe_cause
 
 __all__ = ["ChatReading", "LiteLLMBackend", "ModelBackend"]
 

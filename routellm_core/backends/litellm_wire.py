@@ -13,8 +13,9 @@ from routellm_core.backends.base import ModelSettings
 from routellm_core.backends.chat import LiteLLMBackend
 from routellm_core.errors import BackendError
 from routellm_core.providers.endpoints import secrets_of
-from routellm_core.providers.errors import backend_error, safe_cause
+from routellm_core.providers.errors import backend_error
 from routellm_core.providers.litellm import import_litellm, litellm_arguments
+from routellm_core.providers.redaction import safe_cause
 
 __all__ = ["send_through_litellm"]
 

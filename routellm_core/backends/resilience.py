@@ -19,11 +19,12 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, NoReturn, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from routellm_core.backends.cooldown import CoolDowns
-from routellm_core.errors import BackendError, ConfigError
-from routellm_core.providers.errors import is_retryable, status_of
+from routellm_core.backends.policy import Failure, ResiliencePolicy
+from routellm_core.errors import BackendError
+from routellm_core.providers.errors import status_of
 from routellm_core.providers.events import Emptiness
 from routellm_core.providers.retries import pause
 from routellm_core.types import ModelPair, RoutingDecision, Tier
@@ -41,69 +42,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Failure = Literal["retryable", "elsewhere", "final"]
-
-
-@dataclass(frozen=True)
-class ResiliencePolicy:
-    """What to do when a model fails.
-
-    Attributes:
-        attempts: calls of one model at retryable failures (lost connection, 408, 409, 425, 429, 5xx), at least 1. A
-            model that timed out is not asked again.
-        wait_initial: seconds before the first retry; each further one waits twice as long, with jitter.
-        wait_max: the longest wait in seconds. Where the provider asks for longer with ``Retry-After``, the other model
-            is asked at once.
-        fallback: after the last attempt, ask the other model of the pair.
-        statuses: HTTP statuses that are this model's own trouble, so that the other one is asked at once: by default
-            402 (out of credit), 404 (the model is gone) and 413 (too large for it).
-        empty_answers: ask the other model where one answers with nothing: no text, no tool call, or reasoning alone.
-        filtered_answers: do so too where the provider's content filter took the answer.
-        cooldown_after: failed calls in a row after which a model is passed over for a while; 0 for never.
-        cooldown_seconds: for how long. Then one request tries it again.
-    """
-
-    attempts: int = 2
-    wait_initial: float = 0.5
-    wait_max: float = 8.0
-    fallback: bool = True
-    statuses: Sequence[int] = (402, 404, 413)
-    empty_answers: bool = True
-    filtered_answers: bool = False
-    cooldown_after: int = 3
-    cooldown_seconds: float = 30.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "statuses", tuple(self.statuses))
-        if self.attempts < 1:
-            raise ConfigError(f"attempts={self.attempts!r} must be at least 1")
-        if self.wait_initial < 0 or self.wait_max < self.wait_initial:
-            raise ConfigError(
-                f"wait_initial={self.wait_initial!r} and wait_max={self.wait_max!r} must be ascending and not negative"
-            )
-        if any(not isinstance(status, int) or not 400 <= status <= 599 for status in self.statuses):
-            raise ConfigError(f"statuses={self.statuses!r} must be HTTP statuses from 400 to 599")
-        if self.cooldown_after < 0 or self.cooldown_seconds < 0:
-            raise ConfigError(
-                f"cooldown_after={self.cooldown_after!r} and cooldown_seconds={self.cooldown_seconds!r} must not be "
-                "negative"
-            )
-
-    def kind_of(self, error: BaseException) -> Failure:
-        """Return what is to be done about a failure; see the module's text."""
-        # An adapter notes both on its framework's errors.
-        is_own = getattr(error, "is_timeout", False) or getattr(error, "fits_elsewhere", False)
-        if is_own or isinstance(error, TimeoutError) or status_of(error) in self.statuses:
-            return "elsewhere"
-        return "retryable" if is_retryable(error) else "final"
-
-    def moves(self, emptiness: Emptiness | None) -> bool:
-        """Return whether the other model is asked after an answer that holds nothing."""
-        return self.filtered_answers if emptiness == "filtered" else self.empty_answers and emptiness == "empty"
-
-    def cool_downs(self) -> CoolDowns:
-        """Return the states of models under this policy, none of which has failed yet."""
-        return CoolDowns(after=self.cooldown_after, seconds=self.cooldown_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +94,9 @@ class Course(Generic[T]):
         self._policy, self._cool_downs = policy, cool_downs
         self._spare: tuple[T, Rung] | None = None
         self._failed = 0
+        self._is_alone = len(rungs) == 1
         self._once: set[str] = set()
-        self._left = deque(self._in_order(rungs) if len(rungs) > 1 else rungs)
+        self._left = deque(rungs if self._is_alone else self._in_order(rungs))
         self.rung = self._left.popleft()
 
     def after(self, error: Exception) -> float:
@@ -227,7 +166,7 @@ class Course(Generic[T]):
     def _remember(self, error: Exception, kind: Failure) -> None:
         status = status_of(error)
         is_request_s = getattr(error, "fits_elsewhere", False) or status == 413
-        if kind != "final" and not is_request_s:
+        if kind != "final" and not is_request_s and not self._is_alone:
             asked = getattr(error, "retry_after", None) if status == 429 else None
             self._cool_downs.failed(self.rung.key, status, asked)
             if self._cool_downs.remaining(self.rung.key):

@@ -22,20 +22,27 @@ from routellm_core.calibration.resolution import (
     fitting_calibration,
     resolve_threshold,
 )
-from routellm_core.calibration.results import CalibratedThreshold, Estimate, Target
+from routellm_core.calibration.results import CalibratedThreshold, CurvePoint, Estimate, Target
+from routellm_core.calibration.run import CalibrationRun, calibrate
 from routellm_core.calibration.saved import Calibration
-from routellm_core.calibration.share import CurvePoint, calibrate_share, share_curve
+from routellm_core.calibration.share import calibrate_share, share_curve
+from routellm_core.calibration.traffic import PromptSource, TokenPrices, Traffic, score_traffic
 
 __all__ = [
     "CalibratedThreshold",
     "Calibration",
+    "CalibrationRun",
     "CalibrationSource",
     "CurvePoint",
     "Estimate",
     "PromptCosts",
     "PromptQuality",
+    "PromptSource",
     "RankedScores",
     "Target",
+    "TokenPrices",
+    "Traffic",
+    "calibrate",
     "calibrate_cost",
     "calibrate_quality",
     "calibrate_share",
@@ -43,6 +50,7 @@ __all__ = [
     "fitting_calibration",
     "resolve_threshold",
     "score_quantiles",
+    "score_traffic",
     "share_at_threshold",
     "share_curve",
     "threshold_for_share",

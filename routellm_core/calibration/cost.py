@@ -59,11 +59,8 @@ def calibrate_cost(
     if cut is None:
         raise _too_tight(sample, sample.cost_curve(candidates[:1]), max_cost)
     threshold = sample.bootstrap(lambda weights: choose(weights) or 0, cut, resamples=resamples)
-    if cut == sample.size:
-        warnings: tuple[str, ...] = ("the budget covers sending everything to the strong model",)
-    else:
-        warnings = sample.margin_note(cut, choose(z=0.0) or 0)
-    return sample.result(Target("cost", max_cost), cut, threshold, warnings)
+    warnings = ("the budget covers sending everything to the strong model",) if cut == sample.size else ()
+    return sample.result(Target("cost", max_cost), cut, threshold, warnings, unpadded_cut=choose(z=0.0) or 0)
 
 
 def _too_tight(sample: Sample, lowest: CostCurve, max_cost: float) -> CalibrationError:

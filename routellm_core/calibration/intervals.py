@@ -8,13 +8,13 @@ both samples' figures alike.
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 
 import numpy as np
 
 from routellm_core.calibration.ranking import RankedScores
 from routellm_core.calibration.results import Estimate
 from routellm_core.errors import CalibrationError
+from routellm_core.metrics import intervals
 
 __all__ = [
     "checked_evaluation_size",
@@ -38,7 +38,7 @@ def normal_quantile(level: float) -> float:
     """
     if not 0.0 < level < 1.0:
         raise CalibrationError(f"level={level!r} must be a probability between 0 and 1, such as 0.99")
-    return NormalDist().inv_cdf(0.5 + level / 2.0)
+    return intervals.normal_quantile(level)
 
 
 def checked_evaluation_size(evaluation_size: float | None, sample_size: int) -> int | None:

@@ -63,16 +63,13 @@ def calibrate_quality(
 
     cut = choose()
     if cut == sample.size and len(candidates) > 1:
-        raise _unsupported(sample, sample.quality_curve(candidates[:-1]), min_quality)
+        raise _unsupported(sample, sample.quality_curve(candidates[:-1]), min_quality, choose(z=0.0))
     threshold = sample.bootstrap(choose, cut, resamples=resamples)
-    if cut == candidates[0]:
-        warnings: tuple[str, ...] = ("the weak model alone reaches this quality",)
-    else:
-        warnings = sample.margin_note(cut, choose(z=0.0))
-    return sample.result(Target("quality", min_quality), cut, threshold, warnings)
+    warnings = ("the weak model alone reaches this quality",) if cut == candidates[0] else ()
+    return sample.result(Target("quality", min_quality), cut, threshold, warnings, unpadded_cut=choose(z=0.0))
 
 
-def _unsupported(sample: Sample, curve: QualityCurve, min_quality: float) -> CalibrationError:
+def _unsupported(sample: Sample, curve: QualityCurve, min_quality: float, unpadded_cut: int) -> CalibrationError:
     rows = _rows_needed(sample, curve, min_quality)
     said = f"{min_quality:.1%} of the strong model's quality"
     if rows is None:
@@ -82,7 +79,9 @@ def _unsupported(sample: Sample, curve: QualityCurve, min_quality: float) -> Cal
         )
     return CalibrationError(
         f"{sample.size:,} rows cannot support {said}: for every threshold but all strong, the lower end of the "
-        f"{sample.level:.0%} interval is below it. It would take about {rows:,} rows, or a lower target",
+        f"{sample.level:.0%} interval is below it. With no allowance for sampling error these rows would suggest "
+        f"{unpadded_cut / sample.size:.1%} strong calls (threshold {sample.ranked.threshold_at(unpadded_cut):.5f}). It "
+        f"would take about {rows:,} rows, or a lower target",
         rows_needed=rows,
     )
 

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from routellm_core.decision import StrongShare
 from routellm_core.errors import CalibrationError
+from routellm_core.metrics.scores import are_quantiles
 from routellm_core.types import FloatArray
 
 __all__ = ["QUANTILES", "checked_quantiles", "score_quantiles", "share_at_threshold", "threshold_for_share"]
@@ -30,13 +31,11 @@ def checked_quantiles(quantiles: npt.ArrayLike) -> FloatArray:
     """Return quantiles as an array.
 
     Raises:
-        CalibrationError: fewer than two, not ascending, or outside [0, 1].
+        CalibrationError: another number of them, not ascending, or outside [0, 1].
     """
-    values = np.asarray(quantiles, dtype=np.float64)
-    ascending = values.ndim == 1 and len(values) > 1 and bool((np.diff(values) >= 0).all())
-    if not ascending or values[0] < 0.0 or values[-1] > 1.0:
+    if not are_quantiles(quantiles):
         raise CalibrationError(f"score quantiles must be {QUANTILES} ascending numbers in [0, 1]")
-    return values
+    return np.asarray(quantiles, dtype=np.float64)
 
 
 def threshold_for_share(quantiles: npt.ArrayLike, share: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["DEFAULT_LEVEL", "CalibratedThreshold", "Estimate", "Target"]
+__all__ = ["DEFAULT_LEVEL", "CalibratedThreshold", "CurvePoint", "Estimate", "Target"]
 
 DEFAULT_LEVEL = 0.99
 """Probability that an interval covers: each of its ends is missed once in two hundred times."""
@@ -44,6 +44,23 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """One threshold of a curve.
+
+    Attributes:
+        threshold: in [0, 1].
+        share: of strong calls.
+        cost: dollars per 1,000 requests, where known.
+        quality: fraction of the strong model's quality, where known.
+    """
+
+    threshold: float
+    share: Estimate
+    cost: Estimate | None
+    quality: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
 class CalibratedThreshold:
     """A threshold, and what it does.
 
@@ -60,6 +77,7 @@ class CalibratedThreshold:
         evaluation_size: prompts that the intervals speak of; None for the long run.
         level: probability that each interval covers, its two ends being missed equally often.
         warnings: what a reader should know before relying on it, one sentence each.
+        unpadded: for a budget or a quality, what these rows alone would suggest, with no allowance for sampling error.
     """
 
     target: Target
@@ -71,3 +89,24 @@ class CalibratedThreshold:
     evaluation_size: int | None
     level: float
     warnings: tuple[str, ...] = ()
+    unpadded: CurvePoint | None = None
+
+    @property
+    def padding(self) -> str | None:
+        """What the allowance for sampling error costs, in a sentence; None for a share, which has none."""
+        if self.unpadded is None:
+            return None
+        suggested = f"these {self.sample_size:,} rows alone would suggest {self.unpadded.share.value:.1%} strong calls "
+        suggested += f"(threshold {self.unpadded.threshold:.5f}"
+        for name, form, figure in (("$", "#.4g", self.unpadded.cost), ("quality ", ".1%", self.unpadded.quality)):
+            suggested += f", {name}{figure.value:{form}}" if figure else ""
+        points = 100.0 * (self.share.value - self.unpadded.share.value)
+        if not round(points, 1):
+            return f"{suggested}); the allowance for sampling error changes nothing"
+        cost = f"{abs(points):.1f} points of strong calls {'more' if points > 0 else 'fewer'}"
+        if self.cost and self.unpadded.cost:
+            dollars = self.cost.value - self.unpadded.cost.value
+            cost += f", ${abs(dollars):#.3g} per 1,000 requests {'more' if dollars > 0 else 'less'}"
+        return (
+            f"{suggested}); the allowance for sampling error takes {cost}; four times the rows would about halve that"
+        )

@@ -16,7 +16,7 @@ from routellm_core.calibration.intervals import (
     standard_error_factor,
 )
 from routellm_core.calibration.ranking import IntArray, RankedScores
-from routellm_core.calibration.results import CalibratedThreshold, Estimate, Target
+from routellm_core.calibration.results import CalibratedThreshold, CurvePoint, Estimate, Target
 from routellm_core.errors import CalibrationError
 
 __all__ = ["CANDIDATES", "Sample"]
@@ -25,7 +25,6 @@ CANDIDATES = 1001
 """Thresholds that a search looks at: one every thousandth of the prompts."""
 _WIDE = 0.05
 _MARGIN = 0.02
-_COSTLY = 0.1
 _LEAST_RESAMPLES, _MOST_RESAMPLES, _DRAWS = 200, 1000, 20_000_000
 
 
@@ -89,10 +88,25 @@ class Sample:
         return list(zip(shares, costs, qualities, strict=True))
 
     def result(
-        self, target: Target, cut: int, threshold: Estimate, warnings: tuple[str, ...] = ()
+        self,
+        target: Target,
+        cut: int,
+        threshold: Estimate,
+        warnings: tuple[str, ...] = (),
+        *,
+        unpadded_cut: int | None = None,
     ) -> CalibratedThreshold:
-        """Return what the threshold of ``cut`` strong calls does, with a warning where the sample says little."""
+        """Return what the threshold of ``cut`` strong calls does, with a warning where the sample says little.
+
+        Args:
+            target: what was asked for.
+            cut: the number of strong calls.
+            threshold: of ``cut``.
+            warnings: further ones.
+            unpadded_cut: what would have been taken with no allowance for sampling error.
+        """
         share, cost, quality = self.measure(np.array([cut], dtype=np.intp))[0]
+        unpadded = None if unpadded_cut is None else self.point(unpadded_cut)
         return CalibratedThreshold(
             target=target,
             threshold=threshold,
@@ -103,7 +117,12 @@ class Sample:
             evaluation_size=self.evaluation_size,
             level=self.level,
             warnings=(*warnings, *self._too_small(share)),
+            unpadded=unpadded,
         )
+
+    def point(self, cut: int) -> CurvePoint:
+        """Return the threshold of ``cut`` strong calls and what it does."""
+        return CurvePoint(self.ranked.threshold_at(cut), *self.measure(np.array([cut], dtype=np.intp))[0])
 
     def bootstrap(self, choose: Callable[[Weights], int], cut: int, *, resamples: int | None) -> Estimate:
         """Return the threshold of ``cut`` with the percentile bootstrap of what ``choose`` would have taken.
@@ -126,16 +145,6 @@ class Sample:
         low, high = np.quantile(taken, [tail, 1.0 - tail])
         threshold = self.ranked.threshold_at(cut)
         return Estimate(threshold, min(float(low), threshold), max(float(high), threshold))
-
-    def margin_note(self, cut: int, cut_without_margin: int) -> tuple[str, ...]:
-        """Say what the sampling error costs, where that is much."""
-        lost = (cut - cut_without_margin) / self.size
-        if abs(lost) <= _COSTLY:
-            return ()
-        return (
-            f"allowing for sampling error moves strong calls from {cut_without_margin / self.size:.1%}, which these "
-            f"{self.size:,} rows would suggest, to {cut / self.size:.1%}; four times the rows would halve that",
-        )
 
     def _too_small(self, share: Estimate) -> tuple[str, ...]:
         if share.high - share.low <= 2.0 * _WIDE:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import Any
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
+from routellm_core._publish import publish_file
 from routellm_core.calibration.quantiles import checked_quantiles, score_quantiles, threshold_for_share
 from routellm_core.calibration.results import CalibratedThreshold
 from routellm_core.errors import CalibrationError
@@ -81,16 +81,9 @@ class Calibration:
         """Write the calibration as JSON; an existing file is replaced at once or not at all.
 
         Raises:
-            CalibrationError: the file cannot be written.
+            OutputError: the file cannot be written.
         """
-        target = Path(path).expanduser()
-        partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n", encoding="utf-8")
-            partial.replace(target)
-        except OSError as error:
-            raise CalibrationError(f"calibration file {str(target)!r} cannot be written: {error}") from error
+        publish_file(path, json.dumps({"format": _FORMAT, **asdict(self)}, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Calibration:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from routellm_core.calibration.curves import PromptCosts, PromptQuality
 from routellm_core.calibration.intervals import threshold_estimate
-from routellm_core.calibration.results import DEFAULT_LEVEL, CalibratedThreshold, Estimate, Target
+from routellm_core.calibration.results import DEFAULT_LEVEL, CalibratedThreshold, CurvePoint, Target
 from routellm_core.calibration.sample import Sample
 from routellm_core.decision import StrongShare
 
-__all__ = ["CURVE_SHARES", "CurvePoint", "calibrate_share", "share_curve"]
+__all__ = ["CURVE_SHARES", "calibrate_share", "share_curve"]
 
 CURVE_SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _MISSED = 0.01
@@ -55,23 +54,6 @@ def calibrate_share(
     if abs(cut / sample.size - wanted) > max(_MISSED, 1.0 / sample.size):
         warnings = (ranked.describe_ties(wanted),)
     return sample.result(Target("share", wanted), cut, threshold_estimate(ranked, cut, level), warnings)
-
-
-@dataclass(frozen=True, slots=True)
-class CurvePoint:
-    """One threshold of a curve.
-
-    Attributes:
-        threshold: in [0, 1].
-        share: of strong calls.
-        cost: dollars per 1,000 requests, where known.
-        quality: fraction of the strong model's quality, where known.
-    """
-
-    threshold: float
-    share: Estimate
-    cost: Estimate | None
-    quality: Estimate | None
 
 
 def share_curve(

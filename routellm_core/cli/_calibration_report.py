@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from routellm_core.calibration import CalibratedThreshold, CurvePoint, Estimate, Target
+from routellm_core.cli._console import say
 
 __all__ = ["headline", "print_curve", "print_result", "rounding_note"]
 
@@ -49,8 +50,10 @@ def print_result(result: CalibratedThreshold, console: Console) -> None:
             "quality of the strong model's", f"{result.quality.value:.1%}", _between(result.quality, ".1%"), further
         )
     console.print(table)
+    if result.padding is not None:
+        console.print(result.padding, soft_wrap=True, highlight=False)
     for warning in result.warnings:
-        console.print(f"[yellow]note:[/] {warning}", soft_wrap=True)
+        say("yellow", "note:", warning, console=console)
 
 
 def print_curve(points: Sequence[CurvePoint], console: Console) -> None:

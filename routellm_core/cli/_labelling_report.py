@@ -9,8 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from routellm_core.asking.labels import LabelOutcome
 from routellm_core.asking.prompts import CallEstimate, LabelModels
-from routellm_core.asking.run import LabelOutcome
+from routellm_core.asking.run import Outcome
 from routellm_core.pricing import price_of
 from routellm_core.training.checks import MIN_ROWS
 
@@ -47,24 +48,19 @@ def print_estimate(estimates: Sequence[CallEstimate], models: LabelModels, conso
             console.print(
                 f"note: the price of the {row.role} model {row.model!r} is not known, so what it costs is not counted; "
                 f"give --{row.role}-price",
-                markup=False,
                 soft_wrap=True,
             )
     if models.judge.model in (models.strong.model, models.weak.model):
         console.print("note: the judge compares its own answers, and judges prefer their own", soft_wrap=True)
 
 
-def print_unfinished(outcome: LabelOutcome, console: Console) -> None:
-    """Print what has no label and why; nothing where every prompt has one."""
+def print_unfinished(outcome: Outcome, what: str, console: Console) -> None:
+    """Print which of ``what`` are not finished and why; nothing where all are."""
     if outcome.failures:
         place, message = next(iter(outcome.failures.items()))
-        console.print(
-            f"{len(outcome.failures):,} prompts failed, the first ({place}) with: {message}",
-            markup=False,
-            soft_wrap=True,
-        )
+        console.print(f"{len(outcome.failures):,} {what} failed, the first ({place}) with: {message}", soft_wrap=True)
     if outcome.left:
-        console.print(f"{outcome.left:,} prompts were not begun: --max-cost is reached", soft_wrap=True)
+        console.print(f"{outcome.left:,} {what} were not finished: {outcome.stopped}", soft_wrap=True)
     if not outcome.is_complete:
         console.print("Run the command again to go on.")
 
@@ -94,11 +90,11 @@ def print_outcome(outcome: LabelOutcome, models: LabelModels, file: Path, consol
         return
     words = ["routellm", "train", "mf", "--from", "default", "--data", str(file), "--output", "my-router"]
     words += ["--strong-model", models.strong.model, "--weak-model", models.weak.model]
-    console.print(f"next: {shlex.join(words)}", markup=False, soft_wrap=True)
+    console.print(f"next: {shlex.join(words)}", soft_wrap=True)
 
 
 def _spent(outcome: LabelOutcome, models: LabelModels) -> str:
-    prices = {role: price_of(models.of(role)) for role in outcome.tokens}
+    prices = {role: price_of(models.by_role[role]) for role in outcome.tokens}
     known = sum(price.dollars(*outcome.tokens[role]) for role, price in prices.items() if price is not None)
     unknown = [role for role, price in prices.items() if price is None]
     return f"${known:.4f}" + (f", and an unknown price for {', '.join(unknown)}" if unknown else "")

@@ -11,7 +11,19 @@ import typer
 from routellm_core._options import validated
 from routellm_core.config import RouteLLMConfig, load_config
 
-__all__ = ["Config", "RouterName", "StrongModel", "Threshold", "WeakModel", "configuration"]
+__all__ = [
+    "Attempts",
+    "Concurrency",
+    "Config",
+    "MaxFailures",
+    "Rate",
+    "RouterName",
+    "StrongModel",
+    "Threshold",
+    "Timeout",
+    "WeakModel",
+    "configuration",
+]
 
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file; see config.example.yaml.", envvar="ROUTELLM_CONFIG")
@@ -25,6 +37,13 @@ Threshold = Annotated[
 ]
 StrongModel = Annotated[str | None, typer.Option("--strong-model", help="The strong model, by litellm's name.")]
 WeakModel = Annotated[str | None, typer.Option("--weak-model", help="The weak model, by litellm's name.")]
+
+# Of every command that asks models many times; ``CallLimits`` has the meanings.
+Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="Calls at a time.")]
+Rate = Annotated[float | None, typer.Option("--requests-per-minute", min=0.01, help="Calls started per minute.")]
+Attempts = Annotated[int, typer.Option("--attempts", min=1, help="Tries per call.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds for a call with its retries.")]
+MaxFailures = Annotated[int, typer.Option("--max-failures", min=1, help="Stop after so many failures in a row.")]
 
 
 def configuration(

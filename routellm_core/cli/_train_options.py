@@ -27,7 +27,7 @@ class Rows:
         typer.Option(
             "--data",
             "-d",
-            help="Labelled rows: a file (.jsonl .csv .parquet), a folder or hf:owner/name:split, weighed as in "
+            help="Labelled rows: a file, a folder or hf:owner/name:split (docs/data.md), weighed as in "
             "weight=0.5:FILE. May be given several times.",
         ),
     ]

@@ -7,9 +7,16 @@ from typing import Annotated
 
 import typer
 
+from routellm_core.cli._console import output
 from routellm_core.cli._options import Config, StrongModel, WeakModel, configuration
+from routellm_core.errors import ConfigError
 
 __all__ = ["calibrate"]
+
+_NEEDS_PROMPTS = {
+    "cost": "--max-cost needs --prompts: a threshold's cost depends on the prompts that it sends to the strong model",
+    "quality": "--min-quality needs --prompts: rows with the quality of both models, in columns 'strong' and 'weak'",
+}
 
 
 def calibrate(
@@ -22,10 +29,10 @@ def calibrate(
         float | None, typer.Option(help="Target: fraction of the strong model's quality, at least (labelled rows).")
     ] = None,
     prompts: Annotated[
-        str | None, typer.Option(help="Your own traffic: a .jsonl, .csv, .parquet or .txt file, or hf:owner/data-set.")
+        str | None, typer.Option(help="Your own traffic: a file, a folder, hf:owner/data-set, or - (see docs/data.md).")
     ] = None,
     column: Annotated[str | None, typer.Option(help="The prompt's column.")] = None,
-    first_turn: Annotated[bool, typer.Option("--first-turn", help="Cells are JSON lists of turns; take one.")] = False,
+    first_turn: Annotated[bool, typer.Option("--first-turn", help="Route conversations on their first turn.")] = False,
     save: Annotated[
         Path | None, typer.Option(help="Keep the calibration here, for `calibration:` in the config.")
     ] = None,
@@ -51,32 +58,58 @@ def calibrate(
     config: Config = None,
 ) -> None:
     """Find the threshold for a share of strong calls, a budget or a quality; offline for the routers that ship."""
-    from routellm_core.calibration import Target
-    from routellm_core.cli._calibration_run import CalibrationRequest, calibrate_routers
-    from routellm_core.evals.score_cache import ScoreCache
+    from routellm_core._publish import check_writable_file
+    from routellm_core.calibration import PromptSource, Target, TokenPrices
+    from routellm_core.calibration import calibrate as run_calibration
+    from routellm_core.cli._calibration_run import print_run, print_without_prompts, scoring_progress
+    from routellm_core.routers.registry import load_router
+    from routellm_core.rows.sources import RowSource
+    from routellm_core.score_cache import ScoreCache
 
     targets = (("share", strong_model_pct), ("cost", max_cost), ("quality", min_quality))
     given = [Target(kind, value) for kind, value in targets if value is not None]  # type: ignore[arg-type]
     if len(given) != 1:
         raise typer.BadParameter("give one target: --strong-model-pct, --max-cost or --min-quality")
     settings = configuration(config, strong_model=strong_model, weak_model=weak_model)
-    calibrate_routers(
-        CalibrationRequest(
-            routers=tuple(routers or [settings.router]),
-            settings=settings,
-            target=given[0],
-            prompts=prompts,
-            column=column,
-            first_turn=first_turn,
-            thresholds=thresholds,
-            strong_price=strong_price,
-            weak_price=weak_price,
-            output_tokens=output_tokens,
-            evaluation_size=evaluation_size,
-            level=level,
-            batch_size=batch_size,
-            cache=None if no_cache else ScoreCache(cache),
-            save=save,
-            curve=curve,
-        )
+    names = routers or [settings.router]
+    if save is not None and (prompts is None or len(names) != 1):
+        raise ConfigError("--save keeps the calibration of one router on --prompts; give both")
+    if prompts is None:
+        if given[0].kind != "share":
+            raise ConfigError(_NEEDS_PROMPTS[given[0].kind])
+        for name in names:
+            print_without_prompts(settings, name, given[0].value, thresholds)
+        return
+    models = settings.models
+    rows = RowSource.parse(prompts)
+    if len(names) > 1 and not rows.is_rereadable:
+        raise ConfigError(f"{rows.name} can be read only once; give one router, or a file")
+    source = PromptSource(rows, column, first_turn, (models.strong.model, models.weak.model))
+    prices = TokenPrices.of(
+        models.strong,
+        models.weak,
+        strong_price=strong_price,
+        weak_price=weak_price,
+        output_tokens=output_tokens,
     )
+    if save is not None:
+        check_writable_file(save)
+    total = source.count()
+    for name in names:
+        router = load_router(name, settings.router_options(name))
+        with scoring_progress(name, total) as report:
+            run = run_calibration(
+                router,
+                source,
+                given[0],
+                prices=prices,
+                evaluation_size=evaluation_size,
+                level=level,
+                batch_size=batch_size,
+                cache=None if no_cache else ScoreCache(cache),
+                on_progress=report,
+            )
+        print_run(run, curve=curve)
+        if save is not None:
+            run.save(save)
+            output.print(f"saved to {save}", markup=False, soft_wrap=True)

@@ -6,9 +6,9 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
-from routellm_core.cli._console import output
+from routellm_core.cli._console import output, say
 from routellm_core.cli._options import Config, RouterName, StrongModel, Threshold, WeakModel, configuration
 from routellm_core.errors import BackendError
 from routellm_core.types import RoutingDecision
@@ -52,7 +52,7 @@ def chat(
         try:
             answer = _turn(controller, messages, stream=stream)
         except BackendError as error:
-            output.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+            say("bold red", "error:", str(error), console=output)
             messages.pop()  # the turn can be tried again
             continue
         messages.append({"role": "assistant", "content": answer})
@@ -60,7 +60,7 @@ def chat(
 
 def _read_line() -> str:
     try:
-        return output.input("[bold]you>[/] ").strip() if sys.stdin.isatty() else input().strip()
+        return output.input("[bold]you>[/] ", markup=True).strip() if sys.stdin.isatty() else input().strip()
     except EOFError:
         return ""
 
@@ -70,16 +70,16 @@ def _turn(controller: Any, messages: list[dict[str, Any]], *, stream: bool) -> s
     _print_decision(response.routing)
     if not stream:
         answer = response.choices[0].message.content or ""
-        output.print(answer, markup=False, soft_wrap=True)
+        output.print(answer, soft_wrap=True)
         return answer
     pieces = []
     for chunk in response:
         piece = (chunk.choices[0].delta.content or "") if chunk.choices else ""
         pieces.append(piece)
-        output.print(piece, end="", markup=False, soft_wrap=True)
+        output.print(piece, end="", soft_wrap=True)
     output.print()
     return "".join(pieces)
 
 
 def _print_decision(decision: RoutingDecision) -> None:
-    output.print(f"[dim]{escape(f'[{decision.tier}: {decision.model}] {decision.reason}')}[/]", soft_wrap=True)
+    output.print(Text(f"[{decision.tier}: {decision.model}] {decision.reason}", style="dim"), soft_wrap=True)

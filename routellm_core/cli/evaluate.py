@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+import json
+import sys
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from routellm_core.cli._console import errors, output
-from routellm_core.cli._options import Config, StrongModel, WeakModel
+from routellm_core.cli._console import errors, note, output, progress_bars, run_until_stopped
+from routellm_core.cli._options import Attempts, Concurrency, Config, MaxFailures, Rate, StrongModel, Timeout, WeakModel
 from routellm_core.cli._several_values import SeveralValuesGroup
 from routellm_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from routellm_core.evals.benchmarks import Benchmark
+    from routellm_core.evals.runner import Evaluation
 
 __all__ = ["evaluate_app"]
 
@@ -22,7 +28,7 @@ evaluate_app = typer.Typer(
     help="Evaluate routers on MMLU, GSM8K, MT-Bench or your own prompts: tables, intervals, plots.",
 )
 
-Benchmark = Annotated[str | None, typer.Option("--benchmark", "-b", help="mmlu, gsm8k or mt-bench.")]
+BenchmarkName = Annotated[str | None, typer.Option("--benchmark", "-b", help="mmlu, gsm8k or mt-bench.")]
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", help="Folder of the benchmark files.", envvar="ROUTELLM_DATA_DIR", show_envvar=True),
@@ -34,9 +40,17 @@ AnswersDir = Annotated[Path | None, typer.Option("--answers-dir", help="Folder o
 def evaluate(
     context: typer.Context,
     routers: Annotated[list[str] | None, typer.Option("--routers", help="Routers: --routers random mf.")] = None,
-    benchmark: Benchmark = None,
-    data: Annotated[Path | None, typer.Option(help="Own prompts: prompt, strong, weak (.jsonl .csv .parquet).")] = None,
+    benchmark: BenchmarkName = None,
+    data: Annotated[
+        str | None, typer.Option(help="Own labelled rows: a file, a folder or hf:owner/data-set; docs/data.md.")
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="The prompt's column in --data.")] = None,
+    output_tokens: Annotated[float, typer.Option(min=0, help="Tokens per answer, where --data does not say.")] = 300,
     output_folder: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with a row for each prompt.")] = False,
+    worst: Annotated[
+        int | None, typer.Option(min=1, help="Print so many prompts that each router sent the wrong way.")
+    ] = None,
     overwrite_cache: Annotated[list[str] | None, typer.Option("--overwrite-cache", help="Score these anew.")] = None,
     strong_model: StrongModel = None,
     weak_model: WeakModel = None,
@@ -50,39 +64,127 @@ def evaluate(
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Leave the plots out.")] = False,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seeds the resamples.")] = 0,
-    at_share: Annotated[float, typer.Option(help="Share of strong calls for PGR.")] = 0.5,
+    at_share: Annotated[float, typer.Option(help="Share of strong calls for PGR and for each prompt's row.")] = 0.5,
     strong_price: Annotated[str | None, typer.Option(help="Dollars per million input,output tokens: 10,30.")] = None,
     weak_price: Annotated[str | None, typer.Option(help="The same for the weak model.")] = None,
+    _parallel: Annotated[int | None, typer.Option("--parallel", hidden=True, help="RouteLLM's; unused.")] = None,
 ) -> None:
     """Evaluate routers on MMLU, GSM8K, MT-Bench or your own prompts: tables, intervals, plots."""
     if context.invoked_subcommand is not None:
         return
-    from routellm_core.evals.evaluate import EvaluationRequest, print_summary
-    from routellm_core.evals.evaluate import evaluate as run
+    from routellm_core._publish import check_writable_folder
+    from routellm_core.config import load_config
+    from routellm_core.evals.costs import cost_table
+    from routellm_core.evals.report import write_report
     from routellm_core.evals.router_results import EvaluationSettings
+    from routellm_core.evals.runner import run_evaluation
+    from routellm_core.pricing import parse_price
+    from routellm_core.routers import load_router
+    from routellm_core.score_cache import ScoreCache
 
-    request = EvaluationRequest(
-        routers=tuple(routers or ["random"]),
-        benchmark=benchmark,
-        data=data,
-        output=output_folder,
-        overwrite_cache=tuple(overwrite_cache or ()),
+    settings = EvaluationSettings(
+        num_results=num_results, random_iters=random_iters, resamples=resamples, seed=seed, at_share=at_share
+    )
+    prices = [None if text is None else parse_price(text) for text in (strong_price, weak_price)]
+    check_writable_folder(output_folder)
+    loaded = _benchmark(
+        benchmark,
+        data,
+        column=column,
+        output_tokens=output_tokens,
         strong_model=strong_model,
         weak_model=weak_model,
-        config=config,
         data_dir=data_dir,
         answers_dir=answers_dir,
-        cache=cache,
-        use_cache=not no_cache,
-        strong_price=strong_price,
-        weak_price=weak_price,
-        plots=not no_plots,
-        settings=EvaluationSettings(
-            num_results=num_results, random_iters=random_iters, resamples=resamples, seed=seed, at_share=at_share
-        ),
     )
-    evaluation, files = run(request, console=errors)
-    print_summary(evaluation, files, console=output)
+    options = load_config(config).router_options
+    costs = cost_table(loaded, strong_price=prices[0], weak_price=prices[1])
+    with progress_bars("scoring") as report:
+        evaluation = run_evaluation(
+            loaded,
+            {name: load_router(name, options(name)) for name in dict.fromkeys(routers or ["random"])},
+            settings=settings,
+            cache=None if no_cache else ScoreCache(cache),
+            overwrite_cache=overwrite_cache or (),
+            costs=costs,
+            on_progress=report,
+        )
+    can_plot = find_spec("matplotlib") is not None
+    if not no_plots and not can_plot:  # the tables are what was asked for; they are not lost for want of a picture
+        note("no plots: they need matplotlib, pip install 'routellm-core[eval]'")
+    files = write_report(evaluation, output_folder, with_plots=can_plot and not no_plots)
+    _print(evaluation, as_json=as_json, worst=worst)
+    for path in files:
+        (errors if as_json else output).print(f"wrote {path}", soft_wrap=True)
+
+
+def _benchmark(
+    name: str | None,
+    data: str | None,
+    *,
+    column: str | None,
+    output_tokens: float,
+    strong_model: str | None,
+    weak_model: str | None,
+    data_dir: Path | None,
+    answers_dir: Path | None,
+) -> Benchmark:
+    """Load the benchmark or the own file that was asked for."""
+    from routellm_core.evals.benchmarks import available_benchmarks, load_benchmark, load_tabular
+    from routellm_core.evals.benchmarks.base import PUBLISHED_PAIR
+    from routellm_core.evals.data import resolve_data_dir
+    from routellm_core.types import ModelPair
+
+    if data is not None and name is None:
+        return load_tabular(
+            data,
+            pair=ModelPair(strong_model or "strong", weak_model or "weak"),
+            column=column,
+            output_tokens=output_tokens,
+        )
+    if name is None or data is not None:
+        allowed = ", ".join(available_benchmarks())
+        raise ConfigError(f"give either --benchmark ({allowed}) or --data with a file of your own prompts")
+    pair = ModelPair(strong_model or PUBLISHED_PAIR.strong, weak_model or PUBLISHED_PAIR.weak)
+    return load_benchmark(name, data_dir=resolve_data_dir(data_dir), pair=pair, answers_dir=answers_dir)
+
+
+def _print(evaluation: Evaluation, *, as_json: bool, worst: int | None) -> None:
+    """Print every router's rows and the tables, or all of it as JSON; then the prompts that went the wrong way."""
+    from routellm_core.evals.prompt_rows import prompt_rows, worst_rows
+    from routellm_core.evals.report import as_dict, markdown
+
+    rows = prompt_rows(evaluation)
+    if as_json:
+        kept = rows if worst is None else worst_rows(rows, worst)
+        sys.stdout.write(json.dumps({**as_dict(evaluation), "rows": kept}) + "\n")
+        return
+    for text in evaluation.notes:
+        note(text)
+    for router in evaluation.routers:
+        output.print(f"{router.name} on {evaluation.benchmark.title}")
+        for row in router.rows:
+            output.print(
+                f"  threshold {row.threshold:.5f}: quality {row.quality:.3f}, strong calls {row.strong_calls}"
+                f"/{row.calls} ({row.strong_share:.2%})"
+            )
+    output.print()
+    output.print(markdown(evaluation), soft_wrap=True)
+    if worst is not None:
+        _print_worst(worst_rows(rows, worst), evaluation.settings.at_share)
+
+
+def _print_worst(rows: list[dict[str, object]], share: float) -> None:
+    output.print(f"Prompts sent the wrong way when {share:.0%} go to the strong model, the dearest first")
+    for row in rows:
+        text = " ".join(str(row["prompt"]).split()).encode("utf-8", "replace").decode()
+        output.print(
+            f"{row['router']}: {row['decision']} at score {row['score']:.3f}, {row['wrong']} "
+            f"(strong {row['strong']:g}, weak {row['weak']:g}; {row['id']}): {text[:160]}",
+            soft_wrap=True,
+        )
+    if not rows:
+        output.print("none")
 
 
 @evaluate_app.command()
@@ -97,90 +199,68 @@ def generate(
     shots: Annotated[int, typer.Option(min=0, help="Worked examples shown for GSM8K; RouteLLM shows 8.")] = 0,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens per answer.")] = None,
     omit_temperature: Annotated[bool, typer.Option("--omit-temperature", help="For models with a fixed one.")] = False,
-    concurrency: Annotated[int, typer.Option(min=1, help="Calls at a time.")] = 16,
-    requests_per_minute: Annotated[float | None, typer.Option(min=0.01, help="Calls started per minute.")] = None,
-    attempts: Annotated[int, typer.Option(min=1, help="Tries per call.")] = 5,
+    concurrency: Concurrency = 16,
+    requests_per_minute: Rate = None,
+    attempts: Attempts = 5,
+    timeout: Timeout = 600.0,
+    max_failures: MaxFailures = 10,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many questions, for a try-out.")] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Answer a benchmark with a new model and grade the answers. Run it again to continue where it stopped."""
+    from routellm_core._publish import check_writable_folder
+    from routellm_core.asking.answers import generate_answers, grade_answers
+    from routellm_core.asking.calls import CallLimits
+    from routellm_core.asking.grading import mean_grade
     from routellm_core.backends.base import ModelSettings
+    from routellm_core.backends.chat import LiteLLMBackend
+    from routellm_core.cli._labelling_report import print_unfinished
     from routellm_core.evals.benchmarks.registry import canonical_name
     from routellm_core.evals.data import resolve_data_dir
-    from routellm_core.evals.generate import CallLimits
     from routellm_core.evals.questions import load_questions
 
     name = canonical_name(benchmark)
     if name == "mt-bench" and judge is None:
         raise ConfigError("mt-bench is graded by a judge; give --judge-model (the published judge is gpt-4)")
-    folder = resolve_data_dir(data_dir)
-    questions = load_questions(name, data_dir=folder, answer_key=answer_key, shots=shots)[:limit]
-    failures = asyncio.run(
-        _answer_and_grade(
+    check_writable_folder(answers_dir)
+    questions = load_questions(name, data_dir=resolve_data_dir(data_dir), answer_key=answer_key, shots=shots)[:limit]
+    common: dict[str, Any] = {
+        "benchmark": name,
+        "backend": LiteLLMBackend(),
+        "folder": answers_dir,
+        "limits": CallLimits(
+            concurrency=concurrency,
+            requests_per_minute=requests_per_minute,
+            attempts=attempts,
+            call_seconds=timeout,
+            failures_in_a_row=max_failures,
+        ),
+        "send_temperature": not omit_temperature,
+    }
+    with progress_bars("") as report:
+        answering = generate_answers(
             questions,
-            benchmark=name,
+            **common,
             model=ModelSettings(model=model, api_base=api_base),
-            judge=ModelSettings(model=judge, api_base=judge_api_base) if judge else None,
-            folder=answers_dir,
-            limits=CallLimits(concurrency=concurrency, requests_per_minute=requests_per_minute, attempts=attempts),
-            send_temperature=not omit_temperature,
             parameters={"max_tokens": max_tokens} if max_tokens else {},
+            on_progress=partial(report, "answering"),
         )
-    )
-    if failures:
-        first = next(iter(failures.items()))
-        errors.print(f"{len(failures)} questions failed, the first ({first[0]}) with: {first[1]}", markup=False)
-        errors.print("Run the command again to try them once more.")
-        raise typer.Exit(1)
-
-
-async def _answer_and_grade(
-    questions: Sequence[Any], *, benchmark: str, model: Any, judge: Any, parameters: Any, **options: Any
-) -> dict[str, str]:
-    """Answer, grade, print what was done, and return the failures by question."""
-    from routellm_core.backends.chat import LiteLLMBackend
-    from routellm_core.evals.generate import generate_answers
-    from routellm_core.evals.grades import grade_answers, mean_grade
-
-    backend = LiteLLMBackend()
-    with _progress_bar("answering") as report:
-        answered = await generate_answers(
-            questions,
-            benchmark=benchmark,
-            model=model,
-            backend=backend,
-            parameters=parameters,
-            on_progress=report,
-            **options,
-        )
+        answered = run_until_stopped(answering, kept_in=answers_dir)
     output.print(f"answers: {answered.done} new, {answered.reused} from before, {len(answered.failures)} failed")
-    with _progress_bar("grading") as report:
-        graded = await grade_answers(
+    print_unfinished(answered, "answers", errors)
+    if answered.stopped is not None:
+        raise typer.Exit(1)
+    with progress_bars("") as report:
+        grading = grade_answers(
             questions,
-            benchmark=benchmark,
-            model=model.model,
-            judge=judge,
-            backend=backend,
-            on_progress=report,
-            **options,
+            **common,
+            model=model,
+            judge=ModelSettings(model=judge, api_base=judge_api_base) if judge else None,
+            on_progress=partial(report, "grading"),
         )
-    count, mean = mean_grade(options["folder"], benchmark=benchmark, model=model.model)
-    output.print(f"graded: {count}, mean quality {mean:.4f}; kept in {options['folder']}", soft_wrap=True)
-    return {**answered.failures, **graded.failures}
-
-
-class _progress_bar:  # noqa: N801 (used like a function)
-    """A progress bar as ``report(done, total)``."""
-
-    def __init__(self, label: str) -> None:
-        from rich.progress import Progress
-
-        self._progress = Progress(console=errors, transient=True)
-        self._task = self._progress.add_task(label, total=None)
-
-    def __enter__(self) -> Any:
-        self._progress.start()
-        return lambda done, total: self._progress.update(self._task, completed=done, total=total)
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        graded = run_until_stopped(grading, kept_in=answers_dir)
+    count, mean = mean_grade(answers_dir, benchmark=name, model=model)
+    output.print(f"graded: {count}, mean quality {mean:.4f}; kept in {answers_dir}", soft_wrap=True)
+    print_unfinished(graded, "grades", errors)
+    if not (answered.is_complete and graded.is_complete):
+        raise typer.Exit(1)

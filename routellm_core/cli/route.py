@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,8 +17,8 @@ from rich.text import Text
 from routellm_core.cli._console import errors, output
 from routellm_core.cli._options import Config, RouterName, StrongModel, Threshold, WeakModel, configuration
 from routellm_core.config import ModelsSettings
-from routellm_core.prompts import message_text
-from routellm_core.rows.prompts import Conversation, read_conversations
+from routellm_core.rows.prompts import Conversation, conversation_text, read_conversations
+from routellm_core.rows.sources import RowSource
 from routellm_core.types import RoutingDecision, Tier
 
 __all__ = ["route"]
@@ -30,9 +29,9 @@ _TIER_STYLES: dict[Tier, str] = {"strong": "bold magenta", "weak": "green"}
 def route(
     prompts: Annotated[list[str] | None, typer.Argument(help="Prompts; none reads --file or standard input.")] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", "-f", help="A .txt, .jsonl, .csv or .parquet file of prompts.")
+        str | None, typer.Option("--file", "-f", help="Prompts: a file, a folder or hf:owner/data-set; docs/data.md.")
     ] = None,
-    column: Annotated[str | None, typer.Option(help="The prompt's column in .jsonl and .csv.")] = None,
+    column: Annotated[str | None, typer.Option(help="The prompt's column.")] = None,
     router: RouterName = None,
     threshold: Threshold = None,
     strong_model: StrongModel = None,
@@ -58,7 +57,7 @@ def route(
         task = progress.add_task(f"Scoring with {settings.router}", total=total)
         while batch := list(itertools.islice(conversations, batch_size)):
             for conversation, decision in zip(batch, selector.select_batch(batch), strict=True):
-                text = _text(conversation)
+                text = conversation_text(conversation)
                 tally.add(text, decision)
                 _print_row(index, text, decision, as_json=as_json)
                 index += 1
@@ -69,15 +68,17 @@ def route(
 
 
 def _input(
-    prompts: Sequence[str] | None, file: Path | None, column: str | None
+    prompts: Sequence[str] | None, file: str | None, column: str | None
 ) -> tuple[Iterator[Conversation], int | None]:
     if prompts and file:
         raise typer.BadParameter("give prompts as arguments or with --file, not both")
     if prompts:
         return iter(prompts), len(prompts)
-    if file:
+    if file and RowSource.parse(file).is_rereadable:
         # A first pass finds a broken row before any work is done, and the total for the progress bar.
         return read_conversations(file, column=column), sum(1 for _ in read_conversations(file, column=column))
+    if file:
+        return read_conversations(file, column=column), None
     if sys.stdin.isatty():
         raise typer.BadParameter("no prompts: give some as arguments, with --file, or on standard input")
     return read_conversations(None, column=column), None
@@ -86,12 +87,6 @@ def _input(
 def _progress(*, disable: bool) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, TimeRemainingColumn(), console=errors, transient=True, disable=disable)
-
-
-def _text(conversation: Conversation) -> str:
-    if isinstance(conversation, str):
-        return conversation
-    return "\n".join(message_text(message) for message in conversation)
 
 
 def _header() -> Text:

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from routellm_core._optional import import_extra
-from routellm_core.cli._console import errors
+from routellm_core.cli._console import errors, say
 from routellm_core.cli._options import Config, StrongModel, Threshold, WeakModel, configuration
 
 __all__ = ["serve"]
@@ -69,11 +69,14 @@ def _announce(settings: Any, names: str, url: str) -> None:
     errors.print(
         f"Serving {escape(names)} at [bold]{escape(url)}/v1[/] and a chat page at [bold]{escape(url)}/[/]\n"
         f"  strong  {escape(models.strong.model)}\n  weak    {escape(models.weak.model)}",
+        markup=True,
         soft_wrap=True,
     )
     is_local = settings.server.host in ("127.0.0.1", "localhost", "::1")
     if not is_local and not settings.server.client_keys():
-        errors.print(
-            "[yellow]warning:[/] the server can be reached from other machines and asks for no key; set "
-            "ROUTELLM_SERVER_API_KEYS or server.api_keys"
+        say(
+            "yellow",
+            "warning:",
+            "the server can be reached from other machines and asks for no key; set ROUTELLM_SERVER_API_KEYS or "
+            "server.api_keys",
         )

@@ -114,12 +114,13 @@ def _arguments(options: Rows, command: str) -> dict[str, Any]:
     from routellm_core.rows.sources import RowSource
     from routellm_core.training.outcome import Provenance
 
+    pair = options.strong_model, options.weak_model
     return {
-        "rows": load_rows(options.data, column=options.column),
+        "rows": load_rows(options.data, column=options.column, pair=pair),
         "output": options.output,
         "strong_model": options.strong_model,
         "weak_model": options.weak_model,
-        "test": load_rows(options.test, column=options.column) if options.test else None,
+        "test": load_rows(options.test, column=options.column, pair=pair) if options.test else None,
         "seed": options.seed,
         "provenance": Provenance(
             command=command,

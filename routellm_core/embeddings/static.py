@@ -11,7 +11,6 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,11 +20,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from routellm_core.embeddings.base import Embeddings
+from routellm_core.embeddings.base import Embeddings, encodable
 from routellm_core.embeddings.surface import clipped_text, standardised_surface, surface_dimension
 from routellm_core.errors import CheckpointError, EmbeddingError
 
-__all__ = ["STATIC_FOLDER", "StaticEmbedder", "encodable"]
+__all__ = ["STATIC_FOLDER", "StaticEmbedder"]
 
 STATIC_FOLDER: Final = Path(__file__).resolve().parent.parent / "assets" / "static_v1"
 _BATCH_TEXTS: Final = 512
@@ -39,11 +38,6 @@ class _StaticTable:
     semantic_scale: float
     vectors: npt.NDArray[np.float32]
     tokenizer: Any
-
-
-def encodable(text: str) -> str:
-    """Return ``text`` with lone surrogates replaced by ``?``: tokenizers accept only valid Unicode."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _load_table(folder: Path) -> _StaticTable:
@@ -79,13 +73,11 @@ class StaticEmbedder:
     """
 
     def __init__(self, *, folder: str | Path | None = None) -> None:
-        self._folder = STATIC_FOLDER if folder is None else Path(folder)
-        self._lock = threading.Lock()
+        self._folder = (STATIC_FOLDER if folder is None else Path(folder)).resolve()
 
-    @cached_property
+    @property
     def _table(self) -> _StaticTable:
-        with self._lock:
-            return _shared_table(self._folder.resolve())
+        return _shared_table(self._folder)
 
     @property
     def name(self) -> str:

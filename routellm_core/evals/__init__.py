@@ -12,7 +12,7 @@ from routellm_core.evals.benchmarks import (
 )
 from routellm_core.evals.router_results import EvaluationSettings, RouterResult
 from routellm_core.evals.runner import Evaluation, run_evaluation
-from routellm_core.evals.score_cache import ScoreCache
+from routellm_core.score_cache import ScoreCache
 
 __all__ = [
     "Benchmark",

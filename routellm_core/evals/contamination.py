@@ -13,13 +13,15 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from routellm_core._publish import publish_file
 from routellm_core.embeddings.base import Embedder, Embeddings
 from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks.base import BenchmarkSource
-from routellm_core.evals.benchmarks.files import read_csv, repository_file
+from routellm_core.evals.benchmarks.files import repository_file
 from routellm_core.evals.benchmarks.mmlu import SUBJECTS
 from routellm_core.evals.benchmarks.mt_bench import TURNS, read_questions
 from routellm_core.evals.benchmarks.registry import canonical_name, load_benchmark
+from routellm_core.rows.files import read_table
 
 __all__ = ["Match", "MatchKind", "evaluation_prompts", "find_contamination", "write_matches"]
 
@@ -104,9 +106,9 @@ def evaluation_prompts(benchmark: str, *, data_dir: Path) -> list[str]:
     name = canonical_name(benchmark)
     if name == "mmlu":
         paths = [repository_file(data_dir, f"mmlu/responses/mmlu_{subject}.csv") for subject in SUBJECTS]
-        return [row["prompt"] for path in paths for _, row in read_csv(path)]
+        return [row["prompt"] for path in paths for _, row in read_table(path)]
     if name == "gsm8k":
-        return [row["prompt"] for _, row in read_csv(repository_file(data_dir, "gsm8k/gsm8k_responses.csv"))]
+        return [row["prompt"] for _, row in read_table(repository_file(data_dir, "gsm8k/gsm8k_responses.csv"))]
     if name == "mt-bench":
         questions = read_questions(BenchmarkSource(data_dir=data_dir))
         return [str(question["turns"][turn]) for turn in range(TURNS) for question in questions]
@@ -115,9 +117,7 @@ def evaluation_prompts(benchmark: str, *, data_dir: Path) -> list[str]:
 
 def write_matches(matches: Sequence[Match], path: Path) -> None:
     """Write matches as JSON lines; RouteLLM's own benchmarks read the file as their decontamination list."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = (json.dumps(asdict(match), ensure_ascii=False) for match in matches)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="surrogatepass")
+    publish_file(path, "".join(json.dumps(asdict(match), ensure_ascii=False) + "\n" for match in matches))
 
 
 _Hit: TypeAlias = tuple[int, int, MatchKind, float]

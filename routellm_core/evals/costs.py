@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 
+from routellm_core.calibration.traffic import one_price_missing
 from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks.base import Benchmark
 from routellm_core.metrics.curves import ThresholdRow
-from routellm_core.pricing import Price, load_price_map
+from routellm_core.pricing import Price, PriceMap, price_of
 from routellm_core.types import FloatArray
 
-__all__ = ["CostTable", "ModelPrice", "PriceMap", "cost_table", "parse_price", "price_of"]
-
-_MILLION = 1_000_000.0
-
-
-PriceMap: TypeAlias = Mapping[str, Mapping[str, Any]]
-"""Model name to ``input_cost_per_token`` and ``output_cost_per_token``, as litellm publishes it."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelPrice:
-    """A model's price.
-
-    Attributes:
-        price: dollars per token.
-        source: where the price comes from, such as the price map's key.
-    """
-
-    price: Price
-    source: str
+__all__ = ["CostTable", "cost_table"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +29,8 @@ class CostTable:
         note: how tokens were counted.
     """
 
-    strong_price: ModelPrice
-    weak_price: ModelPrice
+    strong_price: Price
+    weak_price: Price
     strong: FloatArray
     weak: FloatArray
     note: str
@@ -70,45 +51,11 @@ class CostTable:
         return float(self.weak.mean() * 1000.0)
 
 
-def parse_price(text: str) -> ModelPrice:
-    """Read ``"10,30"``: dollars per million tokens sent and answered.
-
-    Raises:
-        ConfigError: not two numbers that are at least 0.
-    """
-    try:
-        sent, answered = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise ConfigError(
-            f"price {text!r} must be dollars per million input and output tokens, such as 10,30"
-        ) from error
-    if not (0.0 <= sent < float("inf") and 0.0 <= answered < float("inf")):
-        raise ConfigError(f"price {text!r} must be two finite numbers that are at least 0")
-    return ModelPrice(
-        Price(sent / _MILLION, answered / _MILLION), f"given: ${sent:g} / ${answered:g} per million tokens"
-    )
-
-
-def price_of(model: str, prices: PriceMap) -> ModelPrice | None:
-    """Return a model's price, or None where the map has none.
-
-    Falls back to the first provider's price (alphabetically) for a bare model name, such as
-    ``anyscale/mistralai/Mixtral-8x7B-Instruct-v0.1`` for ``mistralai/Mixtral-8x7B-Instruct-v0.1``; the source says so.
-    """
-    for key in [model, *sorted(name for name in prices if name.endswith(f"/{model}"))]:
-        record = prices.get(key) or {}
-        sent, answered = record.get("input_cost_per_token"), record.get("output_cost_per_token")
-        if isinstance(sent, (int, float)) and isinstance(answered, (int, float)):
-            dollars = f"${sent * _MILLION:g} / ${answered * _MILLION:g} per million tokens"
-            return ModelPrice(Price(float(sent), float(answered)), f"price map entry {key!r}: {dollars}")
-    return None
-
-
 def cost_table(
     benchmark: Benchmark,
     *,
-    strong_price: ModelPrice | None = None,
-    weak_price: ModelPrice | None = None,
+    strong_price: Price | None = None,
+    weak_price: Price | None = None,
     prices: PriceMap | None = None,
 ) -> CostTable | None:
     """Return what each prompt costs on each model, or None where tokens or prices are not known.
@@ -118,20 +65,26 @@ def cost_table(
         strong_price: overrides the price map.
         weak_price: overrides the price map.
         prices: the price map; litellm's installed one by default.
+
+    Raises:
+        ConfigError: a price was given, but costs cannot be told: the other price or the tokens are not known.
     """
-    usage = benchmark.usage
-    if usage is None:
-        return None
-    known = load_price_map() if prices is None and not (strong_price and weak_price) else prices or {}
-    strong_price = strong_price or price_of(benchmark.pair.strong, known)
-    weak_price = weak_price or price_of(benchmark.pair.weak, known)
+    usage, given = benchmark.usage, bool(strong_price or weak_price)
+    strong_price = strong_price or price_of(benchmark.pair.strong, prices)
+    weak_price = weak_price or price_of(benchmark.pair.weak, prices)
     if strong_price is None or weak_price is None:
+        if given:
+            raise one_price_missing(benchmark.pair.strong if strong_price is None else benchmark.pair.weak)
+        return None
+    if usage is None:
+        if given:
+            raise ConfigError(f"prices are of no use: {benchmark.title} does not say how many tokens its prompts take")
         return None
     return CostTable(
         strong_price=strong_price,
         weak_price=weak_price,
-        strong=_dollars(strong_price.price, usage.strong_input, usage.strong_output),
-        weak=_dollars(weak_price.price, usage.weak_input, usage.weak_output),
+        strong=_dollars(strong_price, usage.strong_input, usage.strong_output),
+        weak=_dollars(weak_price, usage.weak_input, usage.weak_output),
         note=usage.note,
     )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
 
 from routellm_core._optional import import_extra
+from routellm_core._publish import publish_file
 from routellm_core.evals.runner import Evaluation
 
 __all__ = ["plot_cost_quality", "plot_reliability"]
@@ -155,8 +156,10 @@ def _legend_below(figure: Any, axes: Any, *, columns: int) -> None:
 
 
 def _save(figure: Any, path: Path) -> list[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files: Sequence[Path] = [path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.svg")]
-    figure.savefig(files[0], dpi=_DOTS_PER_INCH)
-    figure.savefig(files[1], metadata={"Date": None})
-    return list(files)
+    files = []
+    for kind, options in (("png", {"dpi": _DOTS_PER_INCH}), ("svg", {"metadata": {"Date": None}})):
+        picture = io.BytesIO()
+        figure.savefig(picture, format=kind, **options)
+        files.append(path.with_name(f"{path.name}.{kind}"))
+        publish_file(files[-1], picture.getvalue())
+    return files

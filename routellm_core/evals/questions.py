@@ -3,61 +3,28 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from routellm_core.asking.answers import Question
+from routellm_core.asking.grading import LETTERS, final_number
+from routellm_core.asking.judges import REFERENCED_CATEGORIES
 from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks import load_benchmark
 from routellm_core.evals.benchmarks.base import BenchmarkSource
-from routellm_core.evals.benchmarks.files import read_csv, read_jsonl, repository_file
+from routellm_core.evals.benchmarks.files import repository_file
 from routellm_core.evals.benchmarks.mmlu import SUBJECTS
 from routellm_core.evals.benchmarks.mt_bench import read_questions
 from routellm_core.evals.benchmarks.registry import canonical_name
-from routellm_core.evals.benchmarks.tabular import read_rows
-from routellm_core.evals.grading import final_number
-from routellm_core.evals.judge import REFERENCED_CATEGORIES
+from routellm_core.rows.files import read_table
 
-__all__ = ["Question", "load_answer_key", "load_questions", "protocol_of"]
-
-LETTERS = "ABCD"
-GSM8K_SHOTS = 8
+__all__ = ["load_answer_key", "load_questions"]
 
 _MMLU_INSTRUCTION = "Answer this multiple-choice question about {subject} with the letter of the right option only."
 _GSM8K_INSTRUCTION = "Solve the problem step by step. End with a line '#### ' followed by the final number alone."
 # FastChat's temperatures; the categories that are left out are asked at 0.
 _MT_BENCH_TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1}
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One question to a model.
-
-    Attributes:
-        id: the benchmark's prompt id.
-        turns: what the user says, turn by turn.
-        right: the right letter or number; empty where a judge decides.
-        references: reference answers for the judge, one per turn, or none.
-        temperature: the sampling temperature.
-        examples: (question, answer) pairs that are shown first, as earlier turns of the conversation.
-    """
-
-    id: str
-    turns: tuple[str, ...]
-    right: str = ""
-    references: tuple[str, ...] = ()
-    temperature: float = 0.0
-    examples: tuple[tuple[str, str], ...] = ()
-
-
-def protocol_of(question: Question, parameters: Mapping[str, Any]) -> str:
-    """Return a digest of everything that an answer depends on besides the model."""
-    content = json.dumps([asdict(question), dict(parameters)], sort_keys=True, default=str)
-    return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def load_questions(benchmark: str, *, data_dir: Path, answer_key: Path | None = None, shots: int = 0) -> list[Question]:
@@ -102,10 +69,10 @@ def _mmlu_questions(data_dir: Path, answer_key: Path | None) -> list[Question]:
 
 def _gsm8k_questions(data_dir: Path, shots: int) -> list[Question]:
     data = load_benchmark("gsm8k", data_dir=data_dir)
-    solutions = [record for _, record in read_jsonl(repository_file(data_dir, "gsm8k/test.jsonl"))]
+    solutions = [record for _, record in read_table(repository_file(data_dir, "gsm8k/test.jsonl"))]
     examples: tuple[tuple[str, str], ...] = ()
     if shots:
-        train = [record for _, record in read_jsonl(repository_file(data_dir, "gsm8k/train.jsonl"))][:shots]
+        train = [record for _, record in read_table(repository_file(data_dir, "gsm8k/train.jsonl"))][:shots]
         examples = tuple((_gsm8k_turn(record["question"]), str(record["answer"])) for record in train)
     questions = []
     for prompt_id, prompt in zip(data.prompt_ids, data.prompts, strict=True):
@@ -157,12 +124,12 @@ def load_answer_key(path: Path, *, data_dir: Path) -> dict[str, str]:
     key: dict[str, str] = {}
     for subject in SUBJECTS:
         entries = by_subject.get(subject, [])
-        rows = list(read_csv(repository_file(data_dir, f"mmlu/responses/mmlu_{subject}.csv")))
+        rows = list(read_table(repository_file(data_dir, f"mmlu/responses/mmlu_{subject}.csv")))
         if len(entries) != len(rows):
             raise ConfigError(
                 f"{path} has {len(entries)} answers for {subject}; the benchmark has {len(rows)} questions"
             )
-        for (number, row), (question, letter) in zip(rows, entries, strict=True):
+        for number, ((_, row), (question, letter)) in enumerate(zip(rows, entries, strict=True), start=1):
             if _beginning(question) != _beginning(row["prompt"])[: len(_beginning(question))]:
                 raise ConfigError(f"{path}: question {number} of {subject} is not the benchmark's: {question[:60]!r}")
             key[f"{subject}/{number}"] = letter
@@ -183,25 +150,27 @@ def _key_from_folder(folder: Path) -> dict[str, list[tuple[str, str]]]:
             rows = [row for row in csv.reader(file) if row]
         if rows[0][-1].strip().lower() == "answer":
             rows = rows[1:]
-        key[subject] = [(row[0], _letter(row[-1], found[0], number)) for number, row in enumerate(rows, start=1)]
+        key[subject] = [
+            (row[0], _letter(row[-1], f"{found[0]}, row {number}")) for number, row in enumerate(rows, start=1)
+        ]
     return key
 
 
 def _key_from_file(path: Path) -> dict[str, list[tuple[str, str]]]:
     key: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for number, row in read_rows(path):
+    for place, row in read_table(path):
         missing = [column for column in ("subject", "question", "answer") if row.get(column) is None]
         if missing:
-            raise ConfigError(f"{path.name}, row {number}: no {missing[0]!r}")
-        key[str(row["subject"])].append((str(row["question"]), _letter(row["answer"], path, number)))
+            raise ConfigError(f"{place}: no {missing[0]!r}")
+        key[str(row["subject"])].append((str(row["question"]), _letter(row["answer"], place)))
     return key
 
 
-def _letter(answer: object, path: Path, number: int) -> str:
+def _letter(answer: object, place: str) -> str:
     text = str(answer).strip().upper()
     letters: Sequence[str] = LETTERS
     if text in letters and len(text) == 1:
         return text
     if text in ("0", "1", "2", "3"):
         return LETTERS[int(text)]
-    raise ConfigError(f"{path.name}, row {number}: answer {answer!r} is neither a letter from A to D nor 0 to 3")
+    raise ConfigError(f"{place}: answer {answer!r} is neither a letter from A to D nor 0 to 3")

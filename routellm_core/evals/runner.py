@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import platform
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +16,10 @@ from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks.base import Benchmark
 from routellm_core.evals.costs import CostTable
 from routellm_core.evals.router_results import EvaluationSettings, RouterResult, compare, measure_router
-from routellm_core.evals.score_cache import ScoreCache
 from routellm_core.metrics.baselines import Baselines, baselines_of
 from routellm_core.metrics.intervals import Interval
 from routellm_core.routers.base import Router, checked_scores
+from routellm_core.score_cache import ScoreCache
 from routellm_core.types import FloatArray
 
 __all__ = ["Evaluation", "PairComparison", "run_evaluation", "scores_of"]
@@ -59,6 +60,29 @@ class Evaluation:
     comparisons: tuple[PairComparison, ...]
     costs: CostTable | None
     versions: Mapping[str, str]
+
+    @property
+    def has_gap(self) -> bool:
+        """Whether the two models differ, so that there is something to recover."""
+        return not math.isclose(self.benchmark.strong_mean, self.benchmark.weak_mean, rel_tol=1e-12)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What makes figures mean less, or something else, than they seem to; for people."""
+        benchmark = self.benchmark
+        strong, weak = benchmark.pair.strong, benchmark.pair.weak
+        if not self.has_gap:
+            return (
+                f"{strong} and {weak} are equally good on these prompts ({benchmark.strong_mean:.3f}), so there is no "
+                "gap to recover: CPT, APGR and PGR are not defined, and no router can be told from another by them.",
+            )
+        if benchmark.strong_mean < benchmark.weak_mean:
+            return (
+                f"the strong model, {strong}, is worse on these prompts than the weak one, {weak} "
+                f"({benchmark.strong_mean:.3f} against {benchmark.weak_mean:.3f}). CPT, APGR and PGR then say how soon "
+                "quality is lost; if the pair is the wrong way round, swap the two.",
+            )
+        return ()
 
 
 def run_evaluation(

@@ -75,12 +75,18 @@ class EventReader:
         self._secrets = secrets
         self._pending = b""
         self._broken = 0
-        self._in_call = False
+        self._last = b""
 
     def feed(self, piece: bytes) -> Events:
         """Return the events that are whole with this piece of the stream."""
         if self._pending:
             piece = self._pending + piece
+        elif 0 < piece.find(b"\n\n") == len(piece) - 2 and b"\r" not in piece:  # one event, as nearly always
+            try:
+                found = self._read(piece)
+            except BackendError as error:
+                return Events(b"", (), error)
+            return Events(b"", ()) if found is _BROKEN else Events(piece, () if found is None else (found,))
         kept: list[bytes] = []
         data: list[dict[str, Any]] = []
         end = 0
@@ -121,21 +127,20 @@ class EventReader:
             data = from_json(payload)
         except ValueError:
             self._broken += 1
-            if self._broken > 1 or self._in_call or _CALL.search(payload):
+            if self._broken > 1 or _CALL.search(payload) or _CALL.search(self._last):
                 raise broken_stream(self._label, "an event in it is no JSON") from None
             logger.warning("model %r sent an event that is no JSON; it is left out", self._label)
             return _BROKEN
         if not isinstance(data, dict):
             return None
-        if data.get("error") or data.get("type") == "error" or self._has_failed(data):
+        kind = data.get("type")
+        # A response that failed after it said something is an answer, which the client reads for itself.
+        has_failed = kind == "response.failed" and not self.progress.has_content
+        if has_failed or kind == "error" or data.get("error"):
             raise refusal(200, {}, payload, self._label, self._secrets)
         self.progress.note(data)
-        self._in_call = self._in_call or _CALL.search(payload) is not None
+        self._last = payload
         return data
-
-    def _has_failed(self, data: Mapping[str, Any]) -> bool:
-        # After that, the failure is part of the answer, which the client reads for itself.
-        return data.get("type") == "response.failed" and not self.progress.has_content
 
 
 _BROKEN: dict[str, Any] = {}

@@ -18,15 +18,9 @@ from pydantic_core import to_json
 
 from routellm_core.errors import BackendError
 from routellm_core.providers.endpoints import OpenAIEndpoint
-from routellm_core.providers.errors import (
-    connection_error,
-    empty_stream,
-    not_understood,
-    refusal,
-    safe_cause,
-    timed_out,
-)
+from routellm_core.providers.errors import connection_error, empty_stream, not_understood, refusal, timed_out
 from routellm_core.providers.events import EventReader, Events
+from routellm_core.providers.redaction import safe_cause
 from routellm_core.providers.settings import ModelSettings
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from routellm_core.errors import BrokenPackageError
 from routellm_core.providers.settings import ModelSettings
 
 __all__ = ["import_litellm", "is_wanted_by_the_program", "litellm_arguments"]
@@ -20,7 +21,11 @@ _LOCAL_MAP = "LITELLM_LOCAL_MODEL_COST_MAP"
 
 
 def import_litellm() -> Any:
-    """Import litellm (seconds, so never at our own import); afterwards every call costs a look-up."""
+    """Import litellm (seconds, so never at our own import); afterwards every call costs a look-up.
+
+    Raises:
+        BrokenPackageError: that fails.
+    """
     with _import_lock:  # its own import is not safe under concurrent first calls from several threads
         return _imported_once()
 
@@ -38,6 +43,8 @@ def _imported_once() -> Any:
         os.environ[_LOCAL_MAP] = "True"
     try:
         import litellm
+    except Exception as error:  # whatever it, or one of its many dependencies, raises while it is imported
+        raise BrokenPackageError("litellm", error) from error
     finally:
         if is_ours:
             del os.environ[_LOCAL_MAP]

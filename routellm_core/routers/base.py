@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self, SupportsIndex
 
 import numpy as np
 
@@ -20,25 +20,35 @@ class Router(ABC):
     A router knows nothing of thresholds, messages or the models that are dispatched to. Everything goes through
     :meth:`score`, which takes a batch: evaluation, calibration, a server's micro-batches and a single chat call alike.
 
-    Subclasses take keyword-only options in their constructor (the options of the configuration file) and implement
-    :meth:`score`, which may be called from several threads at once. Pickling keeps the class and its options only.
+    Subclasses take keyword-only options in their constructor (the options of the configuration file), if any, and
+    implement :meth:`score`, which may be called from several threads at once.
+
+    A router that :func:`load_router` built pickles as its class and options: weights are read again where it arrives.
+    One that its class built pickles like any object, with what it holds. Copies share what is loaded.
     """
 
-    _construction: tuple[tuple[Any, ...], dict[str, Any]]
-
     name: ClassVar[str]
-    """The registered name, such as ``"mf"``."""
+    """The registered name, such as ``"mf"``; a router that is loaded under another name has that name."""
 
-    def __new__(cls, *arguments: Any, **options: Any) -> Self:
-        """Remember how the router was built, which is all that its pickle holds."""
-        router = super().__new__(cls)
-        router._construction = (arguments, options)
-        return router
+    loaded_from: tuple[str, Mapping[str, Any]] | None = None
+    """The name and options that :func:`load_router` built it from; None for one that its class built."""
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A pickled router is its class and options: loaded weights are dropped and read again where it arrives.
-        arguments, options = self._construction
-        return _construct, (type(self), arguments, options)
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        if self.loaded_from is None:
+            return super().__reduce_ex__(protocol)
+        from routellm_core.routers.registry import build_router
+
+        # By class, not by name: another process need not have registered it.
+        return build_router, (type(self), *self.loaded_from)
+
+    def __copy__(self) -> Self:
+        twin = object.__new__(type(self))
+        vars(twin).update(vars(self))
+        return twin
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        # Frameworks copy what holds a router; gigabytes of weights and the embedder's connections are shared.
+        return self.__copy__()
 
     @abstractmethod
     def score(self, prompts: Sequence[str]) -> FloatArray:
@@ -88,10 +98,6 @@ class Router(ABC):
     def route(self, prompt: str, threshold: float, routed_pair: ModelPair) -> str:
         """Return the model for one prompt (RouteLLM's signature): strong when ``score >= threshold``."""
         return routed_pair.strong if self.calculate_strong_win_rate(prompt) >= threshold else routed_pair.weak
-
-
-def _construct(router: type[Router], arguments: tuple[Any, ...], options: dict[str, Any]) -> Router:
-    return router(*arguments, **options)
 
 
 def checked_scores(router: Router, prompts: Sequence[str]) -> FloatArray:

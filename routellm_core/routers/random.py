@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Sequence
 from random import Random
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -41,14 +40,17 @@ class RandomRouter(Router):
         self._seed = seed
         self._by = by
         self._stream = Random(seed)
-        self._lock = threading.Lock()
 
     def score(self, prompts: Sequence[str]) -> FloatArray:
         """Return one uniform number in [0, 1) per prompt, shape (n,)."""
         if self._by == "prompt":
             return np.array([self._keyed(prompt) for prompt in prompts], dtype=np.float64)
-        with self._lock:
-            return np.array([self._stream.uniform(0, 1) for _ in prompts], dtype=np.float64)
+        return np.array([self._stream.uniform(0, 1) for _ in prompts], dtype=np.float64)
+
+    def __copy__(self) -> Self:
+        twin = super().__copy__()
+        twin._stream = Random(self._seed)
+        return twin
 
     def _keyed(self, prompt: str) -> float:
         digest = hashlib.sha256(f"{self._seed}:{prompt}".encode("utf-8", "surrogatepass")).digest()

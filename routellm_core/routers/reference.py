@@ -1,8 +1,7 @@
-"""What a checkpoint says about its own scores: ``routing.json`` beside a transformer's weights."""
+"""What a checkpoint says about its own scores: reference quantiles, and ``routing.json`` beside a transformer's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,10 +10,10 @@ import numpy as np
 
 from routellm_core._files import read_json
 from routellm_core.errors import CheckpointError
-from routellm_core.routers.sw_ranking.files import checked_quantiles
+from routellm_core.metrics.scores import are_quantiles
 from routellm_core.types import FloatArray
 
-__all__ = ["ROUTING_FILE", "ScoreReference"]
+__all__ = ["ROUTING_FILE", "ScoreReference", "checked_quantiles"]
 
 ROUTING_FILE: Final = "routing.json"
 
@@ -44,25 +43,28 @@ class ScoreReference:
         if not file.is_file():
             return cls()
         content = read_json(file)
-        try:
-            return cls(
-                _quantiles(content), _max_tokens(content), None if "exact" not in content else bool(content["exact"])
-            )
-        except CheckpointError as error:
-            raise CheckpointError(f"{file}: {error}") from error
+        limit = content.get("max_tokens")
+        if limit is not None and (not isinstance(limit, int) or limit < 1):
+            raise CheckpointError(f"{file}: max_tokens must be a positive number, got {limit!r:.40}")
+        return cls(
+            checked_quantiles(content.get("reference_quantiles"), source=file),
+            limit,
+            None if "exact" not in content else bool(content["exact"]),
+        )
 
 
-def _quantiles(content: Mapping[str, Any]) -> FloatArray | None:
-    if content.get("reference_quantiles") is None:
+def checked_quantiles(quantiles: Any, *, source: object) -> FloatArray | None:
+    """Return a checkpoint's reference quantiles as an array, shape (1001,); None where it has none.
+
+    Args:
+        quantiles: what was found under that name.
+        source: where, for the error.
+
+    Raises:
+        CheckpointError: they are not 1001 ascending numbers in [0, 1].
+    """
+    if quantiles is None:
         return None
-    try:
-        return checked_quantiles(np.asarray(content["reference_quantiles"], dtype=np.float64))
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"reference_quantiles must be 1001 ascending numbers in [0, 1]: {error}") from error
-
-
-def _max_tokens(content: Mapping[str, Any]) -> int | None:
-    limit = content.get("max_tokens")
-    if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise CheckpointError(f"max_tokens must be a positive number, got {limit!r:.40}")
-    return limit
+    if not are_quantiles(quantiles):
+        raise CheckpointError(f"{source}: reference_quantiles must be 1001 ascending numbers in [0, 1]")
+    return np.asarray(quantiles, dtype=np.float64)

@@ -16,7 +16,7 @@ from routellm_core._options import build_from_options
 from routellm_core.errors import ConfigError, UnknownRouterError, did_you_mean
 from routellm_core.routers.base import Router
 
-__all__ = ["available_routers", "load_router", "register_router", "router_class"]
+__all__ = ["available_routers", "build_router", "load_router", "register_router", "router_class"]
 
 ENTRY_POINT_GROUP = "routellm_core.routers"
 
@@ -106,4 +106,16 @@ def load_router(name: str, options: Mapping[str, Any] | None = None) -> Router:
         ConfigError: an option that its class does not have, with the nearest one it has, or a missing one.
         CheckpointError: its checkpoint cannot be loaded.
     """
-    return build_from_options(router_class(name), options or {}, subject=f"router {name!r}")
+    return build_router(router_class(name), name, options or {})
+
+
+def build_router(kind: type[Router], name: str, options: Mapping[str, Any]) -> Router:
+    """Build a router of class ``kind`` that goes by ``name``; what a pickled router calls where it arrives.
+
+    Raises:
+        ConfigError: as for :func:`load_router`.
+    """
+    router = build_from_options(kind, options, subject=f"router {name!r}")
+    # What its decisions and scores are counted and cached under is the name that it was asked for by.
+    vars(router).update(name=name, loaded_from=(name, dict(options)))
+    return router

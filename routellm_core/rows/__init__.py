@@ -1,1 +1,1 @@
-"""The reader of prompts and labelled rows: one schema for every command."""
+"""The one reader of prompts and labelled rows: every command and every Python function that takes rows takes these."""

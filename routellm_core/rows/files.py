@@ -1,223 +1,204 @@
-"""Finding and reading data sets: local files or the Hugging Face Hub; parquet, csv, json, jsonl and npz."""
+"""One file, row by row: text, JSON Lines, JSON, CSV, TSV, parquet and npz. Nothing else opens a data file.
+
+A row is what the file has (a text, a list, or a mapping of columns) with its place, for errors. Files are read in
+constant memory, but for json and npz. Text formats may be compressed with gzip; endings are read in either case.
+"""
 
 from __future__ import annotations
 
+import csv
+import gzip
 import json
-import re
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TextIO, TypeAlias
+from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 
 from routellm_core._optional import import_extra
 from routellm_core.errors import ConfigError
 
-__all__ = ["HUB_PREFIX", "as_matrix", "column_batches", "resolve_dataset", "row_files"]
+__all__ = ["DATA_SUFFIXES", "READABLE", "Row", "data_suffix", "read_rows", "read_table", "text_rows"]
 
-HUB_PREFIX = "hf:"
-"""Before a data set's id where a path could stand as well."""
-
-_SUFFIXES = (".parquet", ".csv", ".jsonl", ".json", ".npz")
-"""Readable formats; of a folder that holds several, the first kind in this order is read."""
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
-_ROW_SUFFIXES = (".parquet", ".csv", ".jsonl")
-_OTHER_SPLITS = re.compile(r"(^|[^a-z])(test|validation|valid|dev|eval)([^a-z]|$)", re.IGNORECASE)
-_NOT_DATA = {"dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "config.json"}
-_BATCH_ROWS = 1024
+Row: TypeAlias = tuple[str, Any]
+"""Where a row is, for errors, and the row."""
+DATA_SUFFIXES: Final = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".npz", ".txt")
+READABLE: Final = ".txt, .jsonl, .ndjson, .json, .csv and .tsv (each also as .gz), .parquet and .npz"
+_ROWS_AT_A_TIME: Final = 1024
 
 
-def row_files(source: str | Path) -> tuple[Path, ...]:
-    """Return the files of a source that is read row by row.
+def data_suffix(path: Path) -> str:
+    """Return the ending that tells a file's format, in lower case and without ``.gz``; ``""`` for none.
+
+    Raises:
+        ConfigError: no format has this ending.
+    """
+    name = path.name.lower()
+    suffix = Path(name.removesuffix(".gz")).suffix
+    packed = name.endswith(".gz") and suffix in (".parquet", ".npz", "")
+    if packed or (suffix and suffix not in DATA_SUFFIXES):
+        raise ConfigError(f"{path} is a {''.join(path.suffixes[-2:])} file; readable are {READABLE}")
+    return suffix
+
+
+def read_rows(path: Path, columns: Sequence[str] = ()) -> Iterator[Row]:
+    """Read a file.
 
     Args:
-        source: a file of any kind that :mod:`routellm_core.rows.prompts` reads, a folder of such files,
-            ``hf:owner/name`` for the train split of a data set on the Hub, or ``hf:owner/name:split``.
+        path: its ending tells the format: ``.txt`` one text a line, blank lines passed over; ``.jsonl`` and ``.ndjson``
+            one JSON value a line; ``.json`` an array of rows, or rows one after the other; ``.csv`` and ``.tsv`` a
+            header and rows; ``.parquet``; ``.npz`` one array per column. A file without an ending (a pipe) is read as
+            JSON Lines where its first line is JSON, else as text.
+        columns: of a parquet or npz file that has some of these, no others are read.
 
     Raises:
-        ConfigError: there are none, or they are in a format that is not read row by row.
-        MissingExtraError: a Hub data set without the extra ``[hub]``.
+        ConfigError: the file is missing, broken or of another format; the message has file and line.
+        MissingExtraError: a parquet file without the extra ``[eval]``.
     """
-    name = str(source)
-    if name.startswith(HUB_PREFIX):
-        dataset, _, split = name.removeprefix(HUB_PREFIX).partition(":")
-        files = resolve_dataset(dataset, split=split or None)
-    else:
-        path = Path(source).expanduser()
-        if not path.is_dir():
-            return (path,)
-        files = resolve_dataset(path)
-    if files[0].suffix not in _ROW_SUFFIXES:
-        raise ConfigError(f"data set {name!r} is in {files[0].suffix}; readable are {', '.join(_ROW_SUFFIXES)}")
-    return tuple(files)
-
-
-def resolve_dataset(source: str | Path, *, split: str | None = None) -> list[Path]:
-    """Return the files of a data set's split, in order.
-
-    Args:
-        source: a file, a folder, or a Hub data set id ``owner/name`` or ``owner/name@revision``. Only data files are
-            fetched, and no code of the data set is run.
-        split: of the files, those with this word in their path; None takes the train split, which is every file that
-            names no other split.
-
-    Raises:
-        ConfigError: nothing readable is there.
-        MissingExtraError: a Hub id without the extra ``[hub]``.
-    """
-    path = Path(source).expanduser()
-    if path.is_file():
-        if path.suffix not in _SUFFIXES:
-            raise ConfigError(f"{path} is a {path.suffix or 'nameless'} file; readable are {', '.join(_SUFFIXES)}")
-        return [path]
-    if not path.is_dir():
-        path = _fetch(str(source))
-    return _split_files(path, source, split)
-
-
-def _fetch(source: str) -> Path:
-    if not _HUB_ID.fullmatch(source):
-        raise ConfigError(
-            f"data set {source!r} is neither a file nor a folder here, nor a Hub id such as "
-            "'routellm/gpt4_judge_battles'"
-        )
-    repo_id, _, revision = source.partition("@")
-    hub = import_extra("huggingface_hub", extra="hub", purpose=f"Downloading the data set {source!r}")
+    suffix = data_suffix(path)
     try:
-        return Path(
-            hub.snapshot_download(
-                repo_id,
-                repo_type="dataset",
-                revision=revision or None,
-                allow_patterns=[f"*{suffix}" for suffix in _SUFFIXES],
-            )
-        )
-    except Exception as error:  # the Hub client raises httpx, requests, OS and its own errors alike
-        first_line = str(error).splitlines()[0] if str(error) else "no details"
-        raise ConfigError(
-            f"data set {source!r} could not be fetched from the Hugging Face Hub ({type(error).__name__}: {first_line})"
-        ) from error
+        if suffix == ".parquet":
+            yield from _parquet(path, columns)
+        elif suffix == ".npz":
+            yield from _npz(path, columns)
+        else:
+            # newline="" as the csv module wants it; the others end a line at \n, and strip a \r before it
+            with _opened(path, newline="" if suffix in (".csv", ".tsv") else "\n") as file:
+                yield from _READERS[suffix](file, str(path))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
+    except (OSError, EOFError, zlib.error, BadZipFile) as error:  # some of pyarrow's are OSErrors
+        raise ConfigError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except ConfigError:
+        raise
+    except (ValueError, KeyError) as error:  # numpy's and the others of pyarrow
+        raise ConfigError(f"{path} cannot be read as {suffix.lstrip('.')}: {error}") from error
 
 
-def _split_files(folder: Path, source: str | Path, split: str | None) -> list[Path]:
-    wanted = None if split is None else re.compile(rf"(^|[^a-z]){re.escape(split)}([^a-z]|$)", re.IGNORECASE)
-    for suffix in _SUFFIXES:
-        found = [file for file in sorted(folder.rglob(f"*{suffix}")) if file.name not in _NOT_DATA]
-        named = {file: file.relative_to(folder).as_posix() for file in found}
-        of_split = [
-            file for file in found if (wanted.search(named[file]) if wanted else not _OTHER_SPLITS.search(named[file]))
-        ]
-        if of_split:
-            return of_split
-    raise ConfigError(
-        f"data set {str(source)!r} holds no {', '.join(_SUFFIXES)} file of the split {split or 'train'!r}"
-    )
+def read_table(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Read a file as :func:`read_rows` does, and refuse rows that are not mappings of columns."""
+    for place, row in read_rows(path, columns):
+        if not isinstance(row, dict):
+            raise ConfigError(f"{place}: expected an object with columns, got {row!r:.60}")
+        yield place, row
 
 
-def column_batches(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Read the columns of ``columns`` that ``file`` has.
+@contextmanager
+def _opened(path: Path, *, newline: str) -> Iterator[TextIO]:
+    opener: Callable[..., Any] = gzip.open if path.name.lower().endswith(".gz") else open
+    with opener(path, "rt", encoding="utf-8-sig", newline=newline) as file:  # spreadsheets write a byte-order mark
+        yield file
 
-    Yields:
-        up to 1,024 rows at a time where the format allows it: column name to values. A column of equally long lists
-        comes as a matrix from parquet and npz.
 
-    Raises:
-        ConfigError: the file is unreadable.
-        MissingExtraError: parquet or csv without ``pyarrow``.
-    """
-    readers = {".parquet": _parquet, ".csv": _csv, ".jsonl": _json_lines, ".json": _json, ".npz": _npz}
+def text_rows(lines: Iterable[str], name: str) -> Iterator[Row]:
+    """Read a stream whose name does not tell: JSON Lines where the first line is JSON, else one text a line."""
+    numbered = enumerate(lines, start=1)
+    number, first = next(((number, line) for number, line in numbered if line.strip()), (0, ""))
+    reader = _lines
+    if first.lstrip()[:1] in ("{", "[", '"'):
+        try:
+            json.loads(first)
+            reader = _json_lines
+        except (ValueError, RecursionError):
+            pass  # a text that begins with a bracket
+    yield from reader(chain([first], (line for _, line in numbered)), name, number)
+
+
+def _lines(lines: Iterable[str], name: str, start: int = 1) -> Iterator[Row]:
+    for number, line in enumerate(lines, start):
+        if line.strip():
+            yield f"{name}, line {number}", line.rstrip("\r\n")
+
+
+def _json_lines(lines: Iterable[str], name: str, start: int = 1) -> Iterator[Row]:
+    for number, line in enumerate(lines, start):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            hint = "; a JSON array over several lines belongs in a .json file" if line.lstrip()[0] in "[]" else ""
+            raise ConfigError(f"{name}, line {number}: not JSON ({error}){hint}") from error
+        yield f"{name}, line {number}", row
+
+
+def _json(file: TextIO, name: str) -> Iterator[Row]:
+    text = file.read()
     try:
-        yield from readers[file.suffix](file, columns)
-    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are ValueErrors or OSErrors
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{file} could not be read: {error}") from error
-
-
-def _arrow(module: str, file: Path) -> Any:
-    return import_extra(module, extra="eval", purpose=f"Reading {file.name}")
-
-
-def _parquet(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    with _arrow("pyarrow.parquet", file).ParquetFile(file) as table:
-        present = [name for name in columns if name in table.schema_arrow.names]
-        # One row group at a time: an iteration over all of them keeps every group's buffers until its end.
-        for group in range(table.num_row_groups):
-            for batch in table.iter_batches(batch_size=_BATCH_ROWS, row_groups=[group], columns=present):
-                yield {name: _from_arrow(batch.column(name)) for name in present}
-
-
-def _from_arrow(column: Any) -> Any:
-    # Lists of numbers are flattened without a Python object per number; 164,000 × 1,536 of them would take minutes.
-    if str(column.type).startswith(("list<", "large_list<", "fixed_size_list<")) and len(column):
-        width, remainder = divmod(len(column.flatten()), len(column))
-        is_matrix = not remainder and column.null_count == 0
-        if is_matrix and str(column.type.value_type) in ("float", "double", "halffloat"):
-            lengths = set(column.value_lengths().to_pylist()) if hasattr(column, "value_lengths") else {width}
-            if lengths == {width}:
-                return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), width)
-    return column.to_pylist()
-
-
-def _csv(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    csv = _arrow("pyarrow.csv", file)
-    # Arena answers run over lines and are long; a block must hold at least one whole row.
-    table = csv.read_csv(
-        file,
-        read_options=csv.ReadOptions(block_size=1 << 26),
-        parse_options=csv.ParseOptions(newlines_in_values=True),
-        convert_options=csv.ConvertOptions(
-            column_types=dict.fromkeys(("prompt", "model_a", "model_b", "winner", "embeddings"), "string"),
-            include_columns=list(columns),
-            include_missing_columns=True,
-            strings_can_be_null=False,
-        ),
-    )
-    yield {
-        name: table.column(name).to_pylist() for name in columns if table.column(name).null_count < max(1, len(table))
-    }
-
-
-def _json_lines(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    with file.open(encoding="utf-8") as lines:
-        yield _from_records([json.loads(line) for line in lines if line.strip()], columns)
-
-
-def _json(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    text = file.read_text(encoding="utf-8")
-    if text.lstrip().startswith("["):
-        yield _from_records(json.loads(text), columns)
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        if not str(error).startswith("Extra data"):
+            raise ConfigError(f"{name}: not JSON ({error})") from error
+        yield from _json_lines(text.split("\n"), name)
         return
-    yield from _json_lines(file, columns)
-
-
-def _from_records(records: list[dict[str, Any]], columns: Sequence[str]) -> dict[str, Any]:
-    present = [name for name in columns if records and name in records[0]]
-    return {name: [record[name] for record in records] for name in present}
-
-
-def _npz(file: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    with np.load(file, allow_pickle=False) as arrays:
-        present = [name for name in columns if name in arrays.files]
-        yield {name: array if (array := arrays[name]).ndim > 1 else array.tolist() for name in present}
-
-
-def as_matrix(column: Any, file: Path) -> npt.NDArray[np.float32]:
-    """Return a column of vectors as shape (n, d), float32; text cells are parsed as JSON lists.
-
-    Raises:
-        ConfigError: the vectors differ in length or are not numbers.
-    """
-    if isinstance(column, list) and column and isinstance(column[0], str):
-        column = [json.loads(cell) for cell in column]
-    try:
-        matrix = np.asarray(column, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{file}: column 'embeddings' must hold number lists of one length ({error})") from error
-    if matrix.ndim != 2:
+    if _is_table_of_columns(content):
         raise ConfigError(
-            f"{file}: column 'embeddings' must hold one list of numbers per row, got shape {matrix.shape}"
+            f"{name} holds one object of columns; write an array of rows, one object each (in pandas: "
+            "to_json(orient='records'))"
         )
-    return matrix
+    for number, row in enumerate(content if isinstance(content, list) else [content], start=1):
+        yield f"{name}, row {number}", row
+
+
+def _is_table_of_columns(row: Any) -> bool:
+    if not isinstance(row, dict) or len(row) < 2:
+        return False
+    columns = list(row.values())
+    return all(isinstance(column, (list, dict)) and len(column) == len(columns[0]) for column in columns)
+
+
+def _separated(file: TextIO, name: str, delimiter: str) -> Iterator[Row]:
+    csv.field_size_limit(2**31 - 1)  # the default refuses prompts over 128 KiB
+    reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+    try:
+        header = list(reader.fieldnames or ())
+        if repeated := sorted({column for column in header if header.count(column) > 1}):
+            raise ConfigError(f"{name}: the header names {repeated[0]!r} twice")
+        for row in reader:
+            if None in row or None in row.values():
+                raise ConfigError(
+                    f"{name}, line {reader.line_num}: the number of fields differs from the header's {len(header)}; "
+                    "a text with line ends or delimiters stands in double quotes"
+                )
+            yield f"{name}, line {reader.line_num}", row
+    except csv.Error as error:
+        raise ConfigError(f"{name}, line {reader.line_num}: {error}") from error
+
+
+def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    parquet = import_extra("pyarrow.parquet", extra="eval", purpose=f"Reading {path.name}")
+    number = 0
+    with parquet.ParquetFile(path) as file:
+        present = [name for name in file.schema_arrow.names if name in columns] or None
+        # One row group at a time: an iteration over all of them keeps every group's buffers until its end.
+        for group in range(file.num_row_groups):
+            for batch in file.iter_batches(_ROWS_AT_A_TIME, row_groups=[group], columns=present):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}, row {number}", row
+
+
+def _npz(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    with np.load(path, allow_pickle=False) as arrays:
+        present = [name for name in arrays.files if name in columns] or arrays.files
+        table = {name: arrays[name] for name in present}
+    if len({array.shape[:1] for array in table.values()}) > 1 or any(not array.ndim for array in table.values()):
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in table.items())
+        raise ConfigError(f"{path}: every array must have one entry per row; the shapes are {shapes}")
+    for number, row in enumerate(zip(*table.values(), strict=True), start=1):
+        yield f"{path}, row {number}", {name: cell.tolist() for name, cell in zip(table, row, strict=True)}
+
+
+_READERS: Final[dict[str, Callable[[TextIO, str], Iterator[Row]]]] = {
+    "": text_rows,
+    ".txt": _lines,
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json,
+    ".csv": lambda file, name: _separated(file, name, ","),
+    ".tsv": lambda file, name: _separated(file, name, "\t"),
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import TypeAlias
 
@@ -23,12 +23,15 @@ class _Labelled:
         weights: shape (n,), positive.
         places: file and line of each row, for errors.
         licences: what the rows say about their licence, each statement once.
+        groups: name of each row's group (a conversation, a template), ``""`` for none; empty where no row has one.
+            Rows of a group are not independent, so they are never split between learning and measuring.
     """
 
     prompts: tuple[str, ...]
     weights: Floats
     places: tuple[str, ...]
     licences: tuple[str, ...]
+    groups: tuple[str, ...] = field(default=(), kw_only=True)
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -91,6 +94,12 @@ class MixedRows:
     def places(self) -> tuple[str, ...]:
         """Likewise file and line."""
         return tuple(chain.from_iterable(part.places for part in self.parts))
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Likewise the groups; empty where no row has one."""
+        named = [part.groups or ("",) * len(part) for part in self.parts]
+        return tuple(chain.from_iterable(named)) if any(part.groups for part in self.parts) else ()
 
     @property
     def weights(self) -> Floats:

@@ -155,7 +155,8 @@ def _add_operation_routes(app: FastAPI) -> None:
     @app.get("/health", tags=["Operation"])
     async def health() -> JSONResponse:
         """Tell that the process lives, and which models are passed over after failures, for how many seconds yet."""
-        failing = app.state.service.failing_models()
+        cooling = app.state.service.cooling_models()
+        failing = {model: round(seconds, 1) for model, seconds in cooling.items() if seconds}
         return JSONResponse({"status": "online", **({"failing_models": failing} if failing else {})})
 
     @app.get("/ready", tags=["Operation"])
@@ -166,7 +167,9 @@ def _add_operation_routes(app: FastAPI) -> None:
     @app.get("/metrics", tags=["Operation"])
     async def metrics(request: Request) -> Response:
         """Return Prometheus metrics."""
-        text = await asyncio.to_thread(request.app.state.metrics.exposition)
+        state = request.app.state
+        state.metrics.failing(state.service.cooling_models())
+        text = await asyncio.to_thread(state.metrics.exposition)
         return Response(text, media_type=Metrics.content_type)
 
 

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from routellm_core.errors import BackendError, RouteLLMError, RoutingError, ScoringError
-from routellm_core.providers.errors import redacted
+from routellm_core.providers.redaction import redacted
 
 __all__ = ["RequestError", "envelope", "error_event", "error_response", "status_of"]
 

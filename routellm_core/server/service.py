@@ -17,8 +17,8 @@ from routellm_core.decision import format_model_name, requested_model
 from routellm_core.errors import InvalidThresholdError, RoutingError
 from routellm_core.pricing import Price, price_of
 from routellm_core.providers.endpoints import neighbour, openai_endpoint
-from routellm_core.providers.errors import redacted
 from routellm_core.providers.http import ModelClient
+from routellm_core.providers.redaction import redacted
 from routellm_core.server.access import AccessControl
 from routellm_core.server.error_responses import RequestError
 from routellm_core.server.settings import ServerSettings
@@ -116,12 +116,10 @@ class RoutingService:
             )
         return neighbour(strong, wanted)
 
-    def failing_models(self) -> dict[str, float]:
-        """Return the models that are passed over after failures, with the seconds for which they still are."""
-        pair = self.controller.model_pair
-        cooling = self.controller.cool_downs.cooling()
-        tiers: tuple[Tier, ...] = ("strong", "weak")
-        return {pair.of(tier): round(cooling[tier], 1) for tier in tiers if tier in cooling}
+    def cooling_models(self) -> dict[str, float]:
+        """Return for each model the seconds for which it is passed over after failures; 0 where it is not."""
+        pair, downs = self.controller.model_pair, self.controller.cool_downs
+        return {pair.weak: downs.remaining("weak"), pair.strong: downs.remaining("strong")}
 
     async def embed(self, model: ModelSettings, body: Mapping[str, Any]) -> WireAnswer:
         """Pass an embedding request on.

@@ -6,6 +6,7 @@ import math
 import pickle
 from abc import abstractmethod
 from collections.abc import Sequence
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -87,6 +88,12 @@ class RouterContract:
         if quantiles is not None:
             assert quantiles.shape == (1001,)
             assert (np.diff(quantiles) >= 0).all()
+
+    def test_a_copy_scores_alike(self) -> None:
+        twin = deepcopy(self.make_router())
+        np.testing.assert_array_equal(
+            checked_scores(twin, self.prompts), checked_scores(self.make_router(), self.prompts)
+        )
 
     def test_pickles_or_refuses_clearly(self) -> None:
         router = self.make_router()

@@ -21,9 +21,14 @@ from routellm_core.errors import ConfigError
 from routellm_core.metrics.held_out import HeldOut
 from routellm_core.routers.transformer.batching import resolve_device, torch
 from routellm_core.routers.transformer.causal_llm import CausalLLMRouter
-from routellm_core.routers.transformer.encoding import SCORE_TOKENS, ClassifierEncoder
 from routellm_core.routers.transformer.prefix import last_logits
-from routellm_core.routers.transformer.prompt import DEFAULT_MESSAGES, LLAMA_3, ClassifierPrompt
+from routellm_core.routers.transformer.prompt import (
+    DEFAULT_MESSAGES,
+    LLAMA_3,
+    SCORE_TOKENS,
+    ClassifierEncoder,
+    ClassifierPrompt,
+)
 from routellm_core.rows.labelled import PairRows, TrainingRows
 from routellm_core.training.finetuning.base_models import load_base
 from routellm_core.training.finetuning.loop import Encoded, seeded

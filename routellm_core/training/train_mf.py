@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from routellm_core._publish import check_writable_folder, publish
 from routellm_core.embeddings import Embedder
-from routellm_core.errors import ConfigError
 from routellm_core.metrics.held_out import TRAINED, HeldOut
 from routellm_core.rows.labelled import PairRows, TrainingRows, pair_rows
 from routellm_core.training.adaptation import Adaptation, adapt, constant_direction
@@ -65,6 +65,7 @@ def train_matrix_factorization(
         ConfigError: too few rows, labels all alike, a prompt in both splits, or an embedder that the checkpoint was not
             trained with.
     """
+    check_writable_folder(output)
     base = MfStart.load(start, embedder, (strong_model, weak_model))
     named = [model for model in models_named(rows) if models is None or model in models]
     new = base.adds(named)
@@ -136,8 +137,6 @@ def _write(
     embeddings: npt.NDArray[np.float32],
     facts: Mapping[str, Any],
 ) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file; give a folder for the checkpoint")
     vector = adaptation.fit.vector(constant_direction(embeddings))
     scores = 1.0 / (1.0 + np.exp(-(embeddings.astype(np.float64) @ vector)))
     checkpoint = CheckpointFacts(
@@ -148,11 +147,11 @@ def _write(
         reference_traffic=f"the {len(rows)} training rows; calibrate on your own traffic where it differs",
         training=facts,
     )
-    write_checkpoint(folder, vector, checkpoint)
     opening = (
         f"A router between {models[0]} (strong) and {models[1]} (weak) on the embedder `{base.embedder.name}`. The "
         "score is the estimated probability that the strong model strictly beats the weak one."
     )
-    (folder / "README.md").write_text(
-        rows_card_text(folder.name, opening, facts, reference_traffic=checkpoint.reference_traffic), encoding="utf-8"
-    )
+    card = rows_card_text(folder.name, opening, facts, reference_traffic=checkpoint.reference_traffic)
+    with publish(folder) as staged:
+        write_checkpoint(staged, vector, checkpoint)
+        (staged / "README.md").write_text(card, encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from routellm_core._publish import check_writable_folder, publish
 from routellm_core.embeddings import Embedder, Embeddings, load_embedder
 from routellm_core.metrics.held_out import LENGTH, TRAINED, HeldOut, length_scores
 from routellm_core.routers.sw_ranking.battles import BattleTable, join_battles
@@ -62,6 +63,7 @@ def train_similarity_index(
     Raises:
         ConfigError: too few rows of the pair, labels all alike, or a prompt in both splits.
     """
+    check_writable_folder(output)
     pairs = pair_rows(rows, strong_model=strong_model, weak_model=weak_model)
     report = check_rows(rows)
     warnings = [*report.warnings, *check_pair_rows(pairs)]
@@ -91,14 +93,15 @@ def train_similarity_index(
     facts["held_out"] = {} if compare is None else dict(compare(held_out))
     folder = Path(output)
     quantiles = reference_quantiles(np.asarray(router.score_embeddings(embeddings)))
-    router.save(folder, dtype=dtype, reference_quantiles=quantiles)
-    (folder / "training.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     opening = (
         f"A similarity-weighted index of {len(battles)} battles on the embedder `{loaded.name}`, for {strong_model} "
         f"(strong) against {weak_model} (weak)."
     )
     card = rows_card_text(folder.name, opening, facts, reference_traffic="the battles' own prompts; calibrate on yours")
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    with publish(folder) as staged:
+        router.save(staged, dtype=dtype, reference_quantiles=quantiles)
+        (staged / "training.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        (staged / "README.md").write_text(card, encoding="utf-8")
     return TrainedRouter(folder, report, facts, held_out)
 
 

@@ -192,10 +192,28 @@ def test_the_ends_are_said() -> None:
     assert "weak model alone" in easy.warnings[0]
 
 
-def test_what_sampling_error_costs_is_said() -> None:
-    scores, _, quality = made_up(800)
-    result = calibrate_quality(scores, quality, 0.95, **FEW)
-    assert any("allowing for sampling error moves strong calls from" in text for text in result.warnings)
+def test_what_sampling_error_costs_is_always_said() -> None:
+    scores, costs, quality = made_up(800)
+    result = calibrate_quality(scores, quality, 0.95, costs=costs, **FEW)
+    assert result.unpadded is not None
+    assert result.unpadded.quality is not None
+    # The unpadded threshold is the highest from the safe end whose own quality reaches the target.
+    answers = routed(quality, scores, result.unpadded.threshold).mean() / quality.strong.mean()
+    assert result.unpadded.quality.value == pytest.approx(answers)
+    assert 0.95 <= answers < 0.955
+    points = 100 * (result.share.value - result.unpadded.share.value)
+    assert points > 1
+    assert f"takes {points:.1f} points of strong calls more, $" in str(result.padding)
+    assert f"would suggest {result.unpadded.share.value:.1%} strong calls" in str(result.padding)
+    cheap = calibrate_cost(scores, costs, 4.0, **FEW)
+    assert "points of strong calls fewer" in str(cheap.padding)
+    assert calibrate_share(scores, 0.5).padding is None
+
+
+def test_a_refusal_says_what_the_rows_alone_would_suggest() -> None:
+    scores, _, quality = made_up(60)
+    with pytest.raises(CalibrationError, match=r"would suggest \d+\.\d% strong calls \(threshold 0\.\d{5}\)"):
+        calibrate_quality(scores, quality, 0.98, **FEW)
 
 
 def test_a_share_tells_its_cost_and_quality() -> None:

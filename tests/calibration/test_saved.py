@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from routellm_core.calibration import Calibration, PromptCosts, calibrate_cost, calibrate_share
-from routellm_core.errors import CalibrationError
+from routellm_core.errors import CalibrationError, OutputError
 from routellm_core.routers.random import RandomRouter
 from routellm_core.testing import FixedScoreRouter
 
@@ -89,5 +89,5 @@ def test_files_that_cannot_be_read_or_written_are_named(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(CalibrationError, match="not a calibration file"):
         Calibration.load(tmp_path / "list.json")
-    with pytest.raises(CalibrationError, match="cannot be written"):
+    with pytest.raises(OutputError, match="could not be written"):
         calibration().save(tmp_path / "text.json" / "c.json")

@@ -5,31 +5,31 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from routellm_core import calibrate_threshold, cli
+from routellm_core import calibrate_threshold, cli, load_router
 from routellm_core.calibration import Calibration
-from routellm_core.rows import files as _dataset_files
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 PRICES = ("--strong-price", "10,30", "--weak-price", "0.6,0.6")
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command in this process, which saves the time of starting one for each case."""
+def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command's main in this process, which saves the time of starting one for each case."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(main: Callable[[], None], *arguments: str) -> subprocess.CompletedProcess[str]:
         monkeypatch.setattr(sys, "argv", ["routellm", *arguments])
         capsys.readouterr()
         try:
-            cli.main()
+            main()
             status = 0
         except SystemExit as left:
             status = int(left.code or 0)
@@ -39,11 +39,19 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that stands in for every data set on the Hub."""
-    folder = tmp_path / "hub"
-    folder.mkdir()
-    monkeypatch.setattr(_dataset_files, "_fetch", lambda _source: folder)
+def here(in_process: Run) -> Run:
+    return partial(in_process, cli.main)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Callable[[str], Path]:
+    """Makes a folder that the ``datasets`` library takes for the data set of that id."""
+    pytest.importorskip("datasets", reason="needs the extra [hub]")
+
+    def folder(name: str) -> Path:
+        (tmp_path / name).mkdir(parents=True)
+        return tmp_path / name
+
     return folder
 
 
@@ -76,15 +84,16 @@ def test_the_line_is_routellms(routellm: Run) -> None:
     assert "reference traffic" in done.stderr
 
 
-def test_the_module_has_routellms_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_module_has_routellms_flags(in_process: Run, tmp_path: Path) -> None:
+    run = partial(in_process, calibrate_threshold.main)
     config = tmp_path / "config.yaml"
     config.write_text("random:\n  seed: 3\n")
-    arguments = ["--routers", "mf", "random", "--strong-model-pct", "0.07", "--config", str(config)]
-    assert calibrate_threshold.main(arguments) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == "For 7.0% strong model calls for random, threshold = 0.93000"
-    assert calibrate_threshold.main(["--routers", "mf"]) == 2
-    assert "--strong-model-pct is missing" in capsys.readouterr().err
+    done = run("--routers", "mf", "random", "--strong-model-pct", "0.07", "--config", str(config))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1] == "For 7.0% strong model calls for random, threshold = 0.93000"
+    missing = run("--routers", "mf")
+    assert missing.returncode == 2
+    assert "--strong-model-pct is missing" in missing.stderr
     done = subprocess.run(
         [sys.executable, "-m", "routellm_core.calibrate_threshold", "--strong-model-pct", "0.5"],
         capture_output=True,
@@ -94,22 +103,25 @@ def test_the_module_has_routellms_flags(tmp_path: Path, capsys: pytest.CaptureFi
     assert done.stdout == "For 50.0% strong model calls for random, threshold = 0.50000\n"
 
 
-def test_generate_writes_what_calibrate_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_generate_writes_what_calibrate_reads(in_process: Run, tmp_path: Path) -> None:
+    run = partial(in_process, calibrate_threshold.main)
     battles = tmp_path / "battles.jsonl"
     turns = [json.dumps([f"question {number}", "and then?"]) for number in range(101)]
     battles.write_text("\n".join(json.dumps({"prompt": text, "winner": "model_a"}) for text in turns))
     scores = tmp_path / "scores.jsonl"
     generate = ["--task", "generate", "--battles_dataset", str(battles), "--output", str(scores)]
-    assert calibrate_threshold.main([*generate, "--routers", "mf", "random"]) == 0
+    assert run(*generate, "--routers", "mf", "random").returncode == 0
     table = [json.loads(line) for line in scores.read_text().splitlines()]
     assert [set(row) for row in table] == [{"mf", "random"}] * 101
-    capsys.readouterr()
-    calibrate = ["--routers", "mf", "--strong-model-pct", "0.3", "--thresholds", str(scores)]
-    assert calibrate_threshold.main(calibrate) == 0
+    first = load_router("mf").score([f"question {number}" for number in range(101)])
+    np.testing.assert_allclose([row["mf"] for row in table], first)  # RouteLLM scores the first turn
+    calibrate = ["--strong-model-pct", "0.3", "--thresholds", str(scores)]
     expected = np.quantile([row["mf"] for row in table], 0.7)
-    assert capsys.readouterr().out == f"For 30.0% strong model calls for mf, threshold = {expected:.5f}\n"
-    assert calibrate_threshold.main([*calibrate[2:], "--routers", "bert"]) == 2
-    assert "no column 'bert'" in capsys.readouterr().err
+    done = run(*calibrate, "--routers", "mf")
+    assert done.stdout == f"For 30.0% strong model calls for mf, threshold = {expected:.5f}\n"
+    done = run(*calibrate, "--routers", "bert")
+    assert done.returncode == 2
+    assert "no column 'bert'" in done.stderr
 
 
 def test_own_prompts_give_intervals_and_a_curve_and_resume(routellm: Run, labelled: Path) -> None:
@@ -179,12 +191,17 @@ def test_every_kind_of_file_gives_the_same(here: Run, labelled: Path, suffix: st
         (["--strong-model-pct", "50"], "share of strong calls 50"),
         (["--strong-model-pct", "0.5", "--save", "c.json"], "--save keeps the calibration"),
         (["--strong-model-pct", "0.5", "--prompts", "nowhere.txt"], "nowhere.txt cannot be read"),
+        (["--strong-model-pct", "0.5", "--prompts", "p.txt", "--save", "p.txt/c.json"], "can be written"),
+        (
+            ["--strong-model-pct", "0.5", "--prompts", "p.txt", "--strong-price", "1,2", "--weak-model", "y"],
+            "'y'; give",
+        ),
         (["--strong-model-pct", "0.5", "--prompts", "empty.txt"], "holds no prompt"),
         (["--min-quality", "0.9", "--prompts", "p.txt"], "columns 'strong' and 'weak'"),
         (["--min-quality", "0.9", "--prompts", "partly.jsonl"], "1 of 2 rows have no quality"),
-        (["--min-quality", "0.9", "--prompts", "words.jsonl"], "line 1: strong is 'good'"),
+        (["--min-quality", "0.9", "--prompts", "words.jsonl"], "line 1: strong must be a number"),
         (["--min-quality", "0.9", "--prompts", "few.jsonl"], "would take about"),
-        (["--max-cost", "3", "--prompts", "p.txt", "--strong-model", "my-own"], "--max-cost needs prices"),
+        (["--max-cost", "3", "--prompts", "p.txt", "--strong-model", "my-own"], "a budget needs prices"),
         (["--max-cost", "0.001", "--prompts", "p.txt", *PRICES], "weak model already costs"),
         (["--strong-model-pct", "0.5", "--routers", "mff"], "Did you mean 'mf'"),
     ],
@@ -211,19 +228,20 @@ def test_rows_without_text_are_left_out_and_said(here: Run, tmp_path: Path) -> N
     assert "1 rows without text" in done.stderr
 
 
-def test_a_data_set_on_the_hub_is_read(here: Run, hub: Path) -> None:
-    (hub / "train.jsonl").write_text("\n".join(json.dumps(row) for row in rows(50)))
+def test_a_data_set_on_the_hub_is_read(here: Run, hub: Callable[[str], Path]) -> None:
+    (hub("me/mine") / "train.json").write_text(json.dumps(rows(50)))
     done = here("calibrate", "--routers", "mf", "--strong-model-pct", "0.5", "--prompts", "hf:me/mine")
     assert done.returncode == 0, done.stderr
-    assert "on hf:me/mine (50 prompts" in done.stdout
-    (hub / "train.jsonl").rename(hub / "train.json")
-    done = here("calibrate", "--routers", "mf", "--strong-model-pct", "0.5", "--prompts", "hf:me/mine")
-    assert "readable are .parquet, .csv, .jsonl" in done.stderr
+    assert "on hf:me/mine (50 prompts, fingerprint " in done.stdout
 
 
-def test_published_checkpoints_take_published_scores_without_loading(here: Run, hub: Path, tmp_path: Path) -> None:
+def test_published_checkpoints_take_published_scores_without_loading(
+    here: Run, hub: Callable[[str], Path], tmp_path: Path
+) -> None:
     scores = [{"mf": number / 100, "sw_ranking": number / 200} for number in range(101)]
-    (hub / "train.jsonl").write_text("\n".join(map(json.dumps, scores)))
+    (hub("routellm/lmsys-arena-human-preference-55k-thresholds") / "train.jsonl").write_text(
+        "\n".join(map(json.dumps, scores))
+    )
     (tmp_path / "config.yaml").write_text(
         "mf:\n  checkpoint_path: routellm/mf_gpt4_augmented\n"
         "sw_ranking:\n  arena_battle_datasets: [lmsys/lmsys-arena-human-preference-55k, routellm/gpt4_judge_battles]\n"
@@ -236,9 +254,11 @@ def test_published_checkpoints_take_published_scores_without_loading(here: Run, 
     assert "on the scores in routellm/lmsys-arena-human-preference-55k-thresholds" in done.stderr
 
 
-def test_the_published_routers_are_published_by_default(here: Run, hub: Path) -> None:
+def test_the_published_routers_are_published_by_default(here: Run, hub: Callable[[str], Path]) -> None:
     pytest.importorskip("transformers", reason="needs transformers; install routellm-core[torch]")
-    (hub / "train.jsonl").write_text("\n".join(json.dumps({"causal_llm": number / 100}) for number in range(101)))
+    (hub("routellm/lmsys-arena-human-preference-55k-thresholds") / "train.jsonl").write_text(
+        "\n".join(json.dumps({"causal_llm": number / 100}) for number in range(101))
+    )
     done = here("calibrate", "--routers", "causal_llm", "--strong-model-pct", "0.2")
     assert done.stdout == "For 20.0% strong model calls for causal_llm, threshold = 0.80000\n"
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 from routellm_core.testing.local_models import LocalModelServer
 
@@ -49,3 +50,56 @@ def test_doctor_says_what_each_router_needs(routellm: Run) -> None:
     for router in ("random", "mf", "sw_ranking", "bert", "causal_llm"):
         assert router in text
     assert "broken" not in text
+
+
+BROKEN = "raise ImportError('cannot import name [x] from openai')\n"
+"""A package that is installed and fails while it is imported, as with a dependency of another version."""
+
+
+def test_doctor_shows_square_brackets_as_they_are(routellm: Run, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "models:\n  strong: {model: 'openai/[bold]big[/bold]', api_base: 'http://[::1]:1/v1'}\n  weak: {model: w}\n"
+        "routers:\n  mf: {checkpoint_path: '[red]nowhere[/red]'}\n"
+    )
+    (tmp_path / "fake" / "torch-0.dist-info").mkdir(parents=True)
+    done = routellm("doctor", "--config", "config.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "openai/[bold]big[/bold]" in done.stdout
+    assert "http://[::1]:1/v1" in done.stdout
+    assert "[red]nowhere[/red]" in done.stdout
+
+
+def test_doctor_without_torch_names_the_extra(routellm: Run, tmp_path: Path) -> None:
+    code = (
+        "import importlib.metadata as m; found = m.version\n"
+        "def version(name):\n"
+        "    if name == 'torch': raise m.PackageNotFoundError(name)\n"
+        "    return found(name)\n"
+        "m.version = version\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(code)
+    done = routellm("doctor", environment={"PYTHONPATH": str(tmp_path)})
+    assert "CPU with numpy (torch is not installed; extra [torch])" in done.stdout
+
+
+def test_a_broken_sdk_is_named(routellm: Run, tmp_path: Path, local_models: LocalModelServer) -> None:
+    (tmp_path / "litellm").mkdir()
+    (tmp_path / "litellm" / "__init__.py").write_text(BROKEN)
+    broken = {"PYTHONPATH": str(tmp_path), **KEY}
+    done = routellm("doctor", environment=broken)
+    assert done.returncode == 0, done.stderr
+    assert "calls of models: broken: " in done.stdout
+    assert "litellm" in done.stdout
+    assert "cannot import name [x] from openai" in done.stdout
+    models = ["--strong-model", "anthropic/big", "--weak-model", "anthropic/small"]
+    for command in (
+        ("chat", "Hello", *models),
+        ("data", "label", *models, "--prompts", "p.txt", "--output", "l.jsonl", "--judge-model", "gemini/j", "--yes"),
+    ):
+        (tmp_path / "p.txt").write_text("Why?\n")
+        done = routellm(*command, environment=broken)
+        assert done.returncode in (1, 2)
+        assert "Traceback" not in done.stderr, done.stderr
+        assert "litellm" in done.stderr
+        assert "cannot import name [x] from openai" in done.stderr
+        assert "status 502" not in done.stderr

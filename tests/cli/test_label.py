@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -111,6 +112,71 @@ def test_failures_set_the_exit_status(routellm: Any, local_models: LocalModelSer
     assert done.returncode == 1
     assert "2 prompts failed, the first (prompts.jsonl, line " in done.stderr
     assert "asked to fail" in done.stderr
+
+
+def dead_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def test_a_dead_port_ends_with_a_summary(routellm: Any, local_models: LocalModelServer, tmp_path: Path) -> None:
+    configured(tmp_path, local_models)
+    asked(tmp_path, 300)
+    config = (tmp_path / "config.yaml").read_text()
+    (tmp_path / "config.yaml").write_text(config.replace(local_models.base_url, f"http://127.0.0.1:{dead_port()}/v1"))
+    done = routellm(*arguments(local_models, "--yes", "--max-failures", "5"))
+    assert done.returncode == 1
+    assert "labels: 0 (0 new, 0 from before)" in done.stdout
+    assert "prompts were not finished: 5 failures in a row, the last one: model " in done.stderr
+    assert "Run the command again to go on." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "never awaited" not in done.stderr
+
+
+def test_a_wrong_key_ends_with_what_to_do(routellm: Any, tmp_path: Path) -> None:
+    with LocalModelServer(api_key="right") as server:
+        configured(tmp_path, server)
+        asked(tmp_path, 50)
+        done = routellm(*arguments(server, "--yes"))
+    assert done.returncode == 1
+    assert "the model refuses every call: model " in done.stderr
+    assert "Set the provider's key" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("place", [".", "prompts.jsonl/labelled.jsonl", "/proc/nowhere/labelled.jsonl"])
+def test_an_unusable_output_is_refused_before_anything_is_paid(
+    routellm: Any, local_models: LocalModelServer, tmp_path: Path, place: str
+) -> None:
+    configured(tmp_path, local_models)
+    asked(tmp_path, 3)
+    words = arguments(local_models, "--yes")
+    words[words.index("labelled.jsonl")] = place
+    before = len(local_models.requests)
+    done = routellm(*words)
+    assert done.returncode == 2
+    assert "is a folder" in done.stderr or "nothing can be written at" in done.stderr
+    assert len(local_models.requests) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_two_runs_on_one_output_do_not_pay_twice(routellm: Any, tmp_path: Path) -> None:
+    with LocalModelServer() as server:
+        configured(tmp_path, server, weak="slow-30")
+        asked(tmp_path, 2)
+        words = [str(Path(sys.executable).with_name("routellm")), *arguments(server, "--yes")]
+        with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, env=os.environ) as first:
+            deadline = time.monotonic() + 60
+            while len(server.requests) < 4 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            second = routellm(*arguments(server, "--yes"))
+            assert second.returncode == 2
+            assert "another run is writing to labelled.jsonl" in second.stderr
+            assert len(server.requests) == 4
+            first.send_signal(signal.SIGINT)
+            first.communicate(timeout=60)
+        assert first.returncode == 130
 
 
 def test_prompts_from_standard_input(routellm: Any, local_models: LocalModelServer, tmp_path: Path) -> None:

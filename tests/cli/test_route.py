@@ -63,7 +63,7 @@ def test_an_unpriced_model_is_said_so(routellm: Run) -> None:
         (["route", "x", "--threshold", "high"], 2, "invalid threshold 'high'"),
         (["route", "--file", "nowhere.txt"], 2, "nowhere.txt cannot be read"),
         (["route", "--file", "empty.txt"], 2, "no prompts"),
-        (["route", "--file", "bad.jsonl"], 1, "bad.jsonl, line 2: not JSON"),
+        (["route", "--file", "bad.jsonl"], 2, "bad.jsonl, line 2: not JSON"),
         (["route", "x", "--config", "bad.yaml"], 2, "Did you mean 'threshold'"),
         (["route", "x", "--no-such-option"], 2, "No such option"),
         (["rout"], 2, "No such command"),

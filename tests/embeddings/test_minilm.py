@@ -1,3 +1,7 @@
+import os
+import pickle
+import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -99,3 +103,59 @@ def test_a_missing_package_names_the_extra(monkeypatch):
 def test_wrong_options_are_refused(options):
     with pytest.raises((ConfigError, MissingExtraError)):
         MiniLMEmbedder(**options)
+
+
+COUNT_LOOKUPS = """
+#define _GNU_SOURCE
+#include <netdb.h>
+#include <stdio.h>
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **found) {
+    fprintf(stderr, "LOOKUP %s\\n", node ? node : "");
+    return EAI_NONAME;
+}
+"""
+EMBED = (
+    "import os, socket\n"
+    "def refused(*_, **__): raise OSError('no network')\n"
+    "socket.socket.connect = refused\n"
+    "from routellm_core.embeddings import load_embedder\n"
+    "embedder = load_embedder({'name': 'minilm', 'threads': 1, 'cache': False})\n"
+    "print(embedder.embed(['hello']).shape[0], 'ORT_DISABLE_TELEMETRY' in os.environ)\n"
+    "import time; time.sleep(WAIT)"
+)
+
+
+def run_without_surroundings(code, home, **environment):
+    """Run Python as a user would: no sign of a continuous integration server, which onnxruntime spares."""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+
+
+@pytest.fixture
+def lookups_counted(tmp_path):
+    """A library that reports each look-up of a host name, native ones too; Python sees only its own."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if sys.platform != "linux" or compiler is None:
+        pytest.skip("needs Linux and a C compiler")
+    (tmp_path / "count.c").write_text(COUNT_LOOKUPS)
+    library = tmp_path / "count.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, tmp_path / "count.c"], check=True)
+    return library
+
+
+@pytest.mark.usefixtures("embedder")
+def test_nothing_leaves_the_machine(tmp_path, lookups_counted):
+    probe = "import socket\ntry: socket.getaddrinfo('example.com', 80)\nexcept OSError: pass"
+    assert "LOOKUP example.com" in run_without_surroundings(probe, tmp_path, LD_PRELOAD=str(lookups_counted)).stderr
+    home = tmp_path / "home"
+    done = run_without_surroundings(EMBED.replace("WAIT", "2"), home, LD_PRELOAD=str(lookups_counted))
+    assert done.stdout.split() == ["1", "False"]
+    assert "LOOKUP" not in done.stderr
+    assert not (home / ".cache" / "Microsoft").exists()
+
+
+@pytest.mark.usefixtures("embedder")
+def test_pickles_hold_no_weights(embedder):
+    data = pickle.dumps(embedder)
+    assert len(data) < 1000
+    np.testing.assert_array_equal(pickle.loads(data).embed(["hi"]), embedder.embed(["hi"]))

@@ -54,11 +54,11 @@ def test_bad_files_name_the_row(data_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(data_dir / "routellm" / "evals" / "gsm8k", folder)
     with (folder / "contaminated_prompts.jsonl").open("a") as file:
         file.write("{broken\n")
-    with pytest.raises(ConfigError, match=r"contaminated_prompts.jsonl, row \d+: not valid JSON"):
+    with pytest.raises(ConfigError, match=r"contaminated_prompts.jsonl, line \d+: not JSON"):
         load_benchmark("gsm8k", data_dir=tmp_path)
     (folder / "contaminated_prompts.jsonl").write_text("")
     (folder / "gsm8k_responses.csv").write_text("prompt,a\nx,1,2\n")
-    with pytest.raises(ConfigError, match=r"gsm8k_responses.csv, row 1: the number of fields"):
+    with pytest.raises(ConfigError, match=r"gsm8k_responses.csv, line 2: the number of fields"):
         load_benchmark("gsm8k", data_dir=tmp_path)
 
 
@@ -122,14 +122,14 @@ def test_own_csv_and_parquet_with_model_names_and_tokens(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([{"prompt": "a", "strong": 1}], r"row 1: no column 'weak' or 'weak_quality'"),
-        ([{"promt": "a", "strong": 1, "weak": 0}], r"row 1: no column 'prompt'.*Did you mean 'promt'"),
-        ([ROWS[0], {**ROWS[1], "strong": "high"}], r"row 2: strong is 'high'"),
-        ([ROWS[0], {**ROWS[1], "weak": None}], r"row 2: weak is None"),
-        ([ROWS[0], {**ROWS[1], "weak": float("inf")}], r"row 2: weak is inf"),
-        ([ROWS[0], {**ROWS[1], "prompt": " "}], r"row 2: prompt is ' '"),
-        ([ROWS[0], {**ROWS[1], "id": "a"}], r"row 2: id 'a' is taken by row 1"),
-        ([ROWS[0], [1, 2]], r"row 2: expected a JSON object"),
+        ([{"prompt": "a", "strong": 1}], r"line 1: cannot tell what kind.*strong and weak.*It has 'prompt', 'strong'"),
+        ([{"promt": "a", "strong": 1, "weak": 0}], r"line 1: no column 'prompt'.*Did you mean 'promt'"),
+        ([ROWS[0], {**ROWS[1], "strong": "high"}], r"line 2: strong must be a number, true or false, got 'high'"),
+        ([ROWS[0], {**ROWS[1], "weak": None}], r"line 2: weak must be a number, true or false, got None"),
+        ([ROWS[0], {**ROWS[1], "weak": float("inf")}], r"line 2: weak must be a number, true or false, got inf"),
+        ([ROWS[0], {**ROWS[1], "prompt": " "}], r"line 2: the prompt is empty"),
+        ([ROWS[0], {**ROWS[1], "id": "a"}], r"line 2: id 'a' is taken by .*line 1"),
+        ([ROWS[0], [1, 2]], r"line 2: messages\[0\] must be a mapping"),
         ([], "has no rows"),
     ],
 )
@@ -140,7 +140,9 @@ def test_bad_own_rows_are_named(tmp_path: Path, rows: list[Any], message: str) -
 
 def test_own_file_of_another_kind_or_missing(tmp_path: Path) -> None:
     (tmp_path / "my.txt").write_text("a")
-    with pytest.raises(ConfigError, match=r"\.jsonl, \.csv or \.parquet"):
+    with pytest.raises(ConfigError, match="line 1: cannot tell what kind"):
         load_tabular(tmp_path / "my.txt")
+    with pytest.raises(ConfigError, match=r"is a \.xlsx file; readable are \.txt, \.jsonl"):
+        load_tabular(tmp_path / "my.xlsx")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_tabular(tmp_path / "none.jsonl")

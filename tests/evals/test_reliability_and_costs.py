@@ -5,9 +5,10 @@ import pytest
 
 from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks import Benchmark, PairUsage
-from routellm_core.evals.costs import cost_table, parse_price, price_of
+from routellm_core.evals.costs import cost_table
 from routellm_core.metrics.curves import ThresholdRow
 from routellm_core.metrics.reliability import reliability_of
+from routellm_core.pricing import parse_price, price_of
 from routellm_core.types import ModelPair
 
 PRICES = {
@@ -87,6 +88,14 @@ def test_given_prices_win() -> None:
     table = cost_table(priced_benchmark(ModelPair("x", "y")), strong_price=given, weak_price=given)
     assert table is not None
     assert table.strong_dollars == table.weak_dollars == pytest.approx((200 + 2 * 20) / 1000)
+
+
+def test_a_given_price_is_never_ignored() -> None:
+    given = parse_price("1,2")
+    with pytest.raises(ConfigError, match="no price is known for 'unknown'; give --strong-price and --weak-price both"):
+        cost_table(priced_benchmark(ModelPair("big", "unknown")), strong_price=given, prices=PRICES)
+    with pytest.raises(ConfigError, match="does not say how many tokens"):
+        cost_table(priced_benchmark(ModelPair("x", "y"), with_usage=False), strong_price=given, weak_price=given)
 
 
 @pytest.mark.parametrize("text", ["10", "a,b", "-1,2", "nan,1", "1,2,3"])

@@ -14,8 +14,7 @@ import pytest
 from routellm_core.errors import ConfigError, MissingExtraError
 from routellm_core.evals import Benchmark, Evaluation, EvaluationSettings, ScoreCache, run_evaluation
 from routellm_core.evals.costs import cost_table
-from routellm_core.evals.report import as_dict, plain, write_report
-from routellm_core.evals.tables import markdown, markdown_table
+from routellm_core.evals.report import as_dict, markdown, markdown_table, plain, write_report
 from routellm_core.routers import load_router
 from routellm_core.testing import FixedScoreRouter
 
@@ -40,6 +39,7 @@ def test_everything_is_reported(evaluation: Evaluation, tmp_path: Path) -> None:
     assert names == plots | {
         "mt-bench.json",
         "mt-bench.md",
+        "mt-bench_prompts.jsonl",
         "mt-bench_thresholds.csv",
         "mt-bench_metrics.csv",
         "mt-bench_groups.csv",

@@ -15,7 +15,6 @@ import pytest
 
 from routellm_core.errors import ConfigError, ScoringError
 from routellm_core.evals import ScoreCache
-from routellm_core.evals.score_cache import default_cache_path
 from routellm_core.testing import FixedScoreRouter
 
 # Scores slowly, so that a kill or another process comes in between.
@@ -23,7 +22,7 @@ WORKER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from routellm_core.evals.score_cache import ScoreCache
+from routellm_core.score_cache import ScoreCache
 from routellm_core.routers.base import Router
 
 class Slow(Router):
@@ -115,15 +114,23 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_a_file_that_is_no_database(tmp_path: Path, length_router: Any) -> None:
+def test_a_file_that_is_no_database_is_a_warning(
+    tmp_path: Path, length_router: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "scores.sqlite3"
-    path.write_bytes(b"this is not a database at all, whatever its name says" * 10)
+    content = b"this is not a database at all, whatever its name says" * 10
+    path.write_bytes(content)
+    cache = ScoreCache(path)
+    for _ in range(2):
+        np.testing.assert_array_equal(cache.scores(length_router, ["a"]), length_router.score(["a"]))
+    assert len(caplog.records) == 1
+    assert "Delete the file" in caplog.text
+    assert path.read_bytes() == content
     with pytest.raises(ConfigError, match=r"cannot be used.*Delete the file"):
-        ScoreCache(path).scores(length_router, ["a"])
+        cache.forget("length:1")
 
 
 def test_the_default_is_in_the_users_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     if sys.platform == "linux":
-        assert default_cache_path() == tmp_path / "routellm" / "scores.sqlite3"
-    assert ScoreCache().path == default_cache_path()
+        assert ScoreCache().path == tmp_path / "routellm" / "scores.sqlite3"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -121,7 +120,7 @@ def test_oracle_by_hand() -> None:
     np.testing.assert_allclose(oracle_quality(strong, weak, np.array([0, 1, 2, 3]) / 3) * 3, [4, 8, 9, 9])
 
 
-def test_best_single_is_the_better_model_even_when_that_is_the_weak_one(make_benchmark: Callable[..., Any]) -> None:
+def test_best_single_is_the_better_model_even_when_that_is_the_weak_one() -> None:
     baselines = baselines_of(np.array([0.0, 1.0]), np.array([1.0, 1.0]), SHARES, pair=ModelPair("big", "tiny"))
     assert baselines.best_single == "tiny"
     assert baselines.best_single_quality == 1.0

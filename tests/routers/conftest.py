@@ -193,7 +193,7 @@ def untrained_causal_checkpoint(torch: Any, tmp_path_factory: pytest.TempPathFac
 def causal_checkpoint(torch: Any, untrained_causal_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same Llama after a short training: it writes the assistant header, then a score for the prompt."""
     transformers = pytest.importorskip("transformers")
-    from routellm_core.routers.transformer.loading import clean_text
+    from routellm_core.embeddings.base import encodable
 
     folder = tmp_path_factory.mktemp("trained") / "checkpoint"
     shutil.copytree(untrained_causal_checkpoint, folder)
@@ -201,7 +201,7 @@ def causal_checkpoint(torch: Any, untrained_causal_checkpoint: Path, tmp_path_fa
     tokenizer.add_tokens(SCORE_TOKENS, special_tokens=True)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
     rows, targets = [], []
-    for number, question in enumerate(clean_text(text, 60) for text in [*TEXTS, "some other text", "Why?"]):
+    for number, question in enumerate(encodable(text[:60]) for text in [*TEXTS, "some other text", "Why?"]):
         turn = CLASSIFIER.format(question=question).strip()
         prompt = (
             f"<|start_header_id|>system<|end_header_id|>\n\n{SYSTEM.strip()}<|eot_id|>"

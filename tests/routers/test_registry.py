@@ -1,14 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
-from routellm_core import Controller, available_routers, load_router, register_router
+from routellm_core import Controller, Router, available_routers, load_router, register_router
 from routellm_core.errors import ConfigError, UnknownRouterError
 from routellm_core.routers import registry
 from routellm_core.testing import FakeBackend, FixedScoreRouter
+from routellm_core.types import FloatArray
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +70,30 @@ def test_unknown_names_and_options_offer_the_nearest() -> None:
         load_router("sw_rankin")
     with pytest.raises(ConfigError, match="Did you mean 'checkpoint_path'"):
         load_router("mf", {"checkpoint": "x"})
+
+
+class Smallest(Router):
+    """The smallest class that is a router."""
+
+    name = "length"
+
+    def score(self, prompts: Sequence[str]) -> FloatArray:
+        return np.array([min(1.0, len(prompt) / 100) for prompt in prompts])
+
+
+def test_the_smallest_class_is_a_router() -> None:
+    register_router("length", Smallest)
+    assert load_router("length").score(["a" * 50])[0] == 0.5
+    with pytest.raises(ConfigError, match="has no option 'half_at'"):
+        load_router("length", {"half_at": 3})
+
+
+def test_a_router_goes_by_the_name_that_it_was_registered_under() -> None:
+    register_router("length", Smallest)
+    register_router("len2", Smallest)
+    controller = Controller(["length", "len2"], "big", "small", backend=FakeBackend())
+    for name in ("length", "len2", "len2"):
+        controller.completion(model=f"router-{name}-0.5", messages=[{"role": "user", "content": "hi"}])
+    assert {name: sum(counts.values()) for name, counts in controller.model_counts.items()} == {"length": 1, "len2": 2}
+    assert load_router("len2").fingerprint != load_router("length").fingerprint
+    assert Smallest.name == "length"

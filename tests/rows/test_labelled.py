@@ -238,27 +238,32 @@ def test_mixed_units_are_refused(tmp_path):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A data set in an offline Hugging Face cache."""
-    pytest.importorskip("huggingface_hub", reason="needs the extra [hub]")
-    from huggingface_hub import constants
-
-    revision = "0" * 40
-    folder = tmp_path / "hub" / "datasets--me--votes"
-    (folder / "refs").mkdir(parents=True)
-    (folder / "refs" / "main").write_text(revision)
-    data = folder / "snapshots" / revision / "data"
+    """A data set that the ``datasets`` library finds under its id: it takes a folder of that name for it."""
+    pytest.importorskip("datasets", reason="needs the extra [hub]")
+    data = tmp_path / "me" / "votes" / "data"
     data.mkdir(parents=True)
     write(data, [battle("a"), battle("b")], "train-00000.jsonl")
     write(data, [battle("c")], "test-00000.jsonl")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
     return data
 
 
 def test_a_data_set_on_the_hub_and_its_splits(hub):
-    pytest.importorskip("huggingface_hub", reason="needs the extra [hub]")
-    assert load_rows(["hf:me/votes"]).prompts == ("a", "b")
+    rows = load_rows(["hf:me/votes"])
+    assert rows.prompts == ("a", "b")
+    assert rows.places[0] == "hf:me/votes, row 1"
     assert load_rows(["weight=2:hf:me/votes:test"]).prompts == ("c",)
     assert RowSource.parse("weight=2:hf:me/votes:test").label == "weight=2:hf:me/votes:test"
-    with pytest.raises(ConfigError, match="of the split 'dev'"):
+    with pytest.raises(ConfigError, match="has no split 'dev', only train, test; .* such as hf:me/votes:train"):
         load_rows(["hf:me/votes:dev"])
     assert load_rows([hub]).prompts == ("a", "b")  # a folder, by its train split
+
+
+def test_a_data_set_that_is_nowhere_is_said(tmp_path, monkeypatch):
+    pytest.importorskip("datasets", reason="needs the extra [hub]")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="data set 'hf:someone/absent' could not be loaded"):
+        load_rows(["hf:someone/absent"])
+    for name in ("hf:absent", "hf:a/b/c", "hf:", "hf:a/b:c:d:e"):
+        with pytest.raises(ConfigError, match="give hf:owner/name"):
+            load_rows([name])

@@ -4,18 +4,20 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from research.targets import DifficultyRows
-from routellm_core.errors import ConfigError
-from routellm_core.routers.mf.router import MfCheckpoint
-from routellm_core.training.cards import card_text, write_card
-from routellm_core.training.matrix_factorization import (
-    CheckpointFacts,
+from research.cards import card_text, write_card
+from research.difficulty import (
     FitOptions,
     calibrate_slope,
     fit_direction,
-    reference_quantiles,
     unit_information,
     within_group_correlation,
+)
+from research.targets import DifficultyRows
+from routellm_core.errors import ConfigError
+from routellm_core.routers.mf.router import MfCheckpoint
+from routellm_core.training.matrix_factorization import (
+    CheckpointFacts,
+    reference_quantiles,
     write_checkpoint,
 )
 

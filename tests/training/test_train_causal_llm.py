@@ -14,8 +14,7 @@ import transformers
 from routellm_core.errors import CheckpointError, ConfigError
 from routellm_core.metrics.held_out import compare_held_out
 from routellm_core.routers.transformer.causal_llm import CausalLLMRouter
-from routellm_core.routers.transformer.encoding import SCORE_TOKENS
-from routellm_core.routers.transformer.prompt import DEFAULT_MESSAGES, LLAMA_3, ClassifierPrompt
+from routellm_core.routers.transformer.prompt import DEFAULT_MESSAGES, LLAMA_3, SCORE_TOKENS, ClassifierPrompt
 from routellm_core.rows.labelled import PairRows
 from routellm_core.training import train_causal_llm as module
 from routellm_core.training.train_causal_llm import CausalLLMOptions, score_labels, train_causal_llm

@@ -96,7 +96,7 @@ def test_a_bad_row_is_named_before_anything_is_loaded(router, options, tmp_path)
     file.write_text('{"prompt": "a", "strong": 1, "weak": 0}\n{"prompt": "b", "strong": 1, "weak": "x"}\n')
     done = run("train", router, "--data", str(file), "--output", str(tmp_path / "mine"), *options[router])
     assert isinstance(done.exception, ConfigError)
-    assert "bad.jsonl, line 2: weak must be a number, got 'x'" in str(done.exception)
+    assert "bad.jsonl, line 2: weak must be a number, true or false, got 'x'" in str(done.exception)
     assert not (tmp_path / "mine").exists()
 
 

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from routellm_core import Router
 from routellm_core.errors import UnknownRouterError
-from routellm_core.routers.registry import router_class
+from routellm_core.routers.registry import build_router, router_class
 
 __all__ = ["dump_router", "import_path", "imported", "load_saved_router"]
 
@@ -51,25 +51,29 @@ def dump_router(router: Router) -> dict[str, Any]:
     """Return a router's class and options as JSON-ready values; what it has loaded is left out.
 
     Raises:
-        TypeError: an option is no plain value, or the class cannot be imported.
+        TypeError: its class built it rather than a name, an option is no plain value, or the class cannot be imported.
     """
-    _, (kind, arguments, options) = router.__reduce__()
+    if router.loaded_from is None:
+        raise TypeError(
+            f"the router {router.name!r} cannot be saved as JSON: it was built by its class. Build it by its name and "
+            "options, load_router(name, options), or save the whole program with save_program=True"
+        )
+    name, options = router.loaded_from
     try:
-        is_registered = router_class(kind.name) is kind
+        is_registered = router_class(name) is type(router)
     except UnknownRouterError:
         is_registered = False
     record = {
-        "name": kind.name if is_registered else None,
-        "class": None if is_registered else import_path(kind, "router"),
-        "arguments": list(arguments),
+        "name": name,
+        "class": None if is_registered else import_path(type(router), "router"),
         "options": dict(options),
     }
     try:
         json.dumps(record)
     except (TypeError, ValueError) as error:
         raise TypeError(
-            f"the router {kind.name!r} cannot be saved as JSON: {error}. Configure it by plain values (paths as text, "
-            "an embedder by its name), or save the whole program with save_program=True"
+            f"the router {name!r} cannot be saved as JSON: {error}. Configure it by plain values (paths as text, an "
+            "embedder by its name), or save the whole program with save_program=True"
         ) from error
     return record
 
@@ -80,6 +84,6 @@ def load_saved_router(record: Mapping[str, Any]) -> Router:
     with _loading:
         router = _loaded.get(key)
         if router is None:
-            kind = router_class(record["name"]) if record["name"] else imported(record["class"])
-            router = _loaded[key] = kind(*record["arguments"], **record["options"])
+            kind = imported(record["class"]) if record["class"] else router_class(record["name"])
+            router = _loaded[key] = build_router(kind, record["name"], record["options"])
     return router

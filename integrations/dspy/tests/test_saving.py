@@ -14,8 +14,9 @@ import dspy
 import pytest
 from dspy_routellm import Routed, RouteLLM, RoutingEngine
 
-from routellm_core import ModelSettings
+from routellm_core import ModelSettings, load_router, register_router
 from routellm_core.backends.resilience import ResiliencePolicy
+from routellm_core.routers import registry
 from routellm_core.routers.random import RandomRouter
 from routellm_core.testing.local_models import LocalModelServer
 
@@ -154,15 +155,20 @@ def test_an_engine_can_be_saved_under_a_plain_lm(mf: RouteLLM) -> None:
 
 
 class Biased(RandomRouter):
-    """A router of one's own, registered nowhere."""
+    """A router of one's own."""
 
 
 def text_of(_: object) -> str:
     return "always this"
 
 
-def test_own_routers_and_extractors_are_saved_by_their_import_path(make_lm: MakeLM) -> None:
-    lm = make_lm(router=Biased(seed=4, by="prompt"), extract=text_of)
+def test_own_routers_and_extractors_are_saved_by_their_import_path(
+    make_lm: MakeLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_registered", {})
+    register_router("biased", Biased)
+    lm = make_lm(router=load_router("biased", {"seed": 4, "by": "prompt"}), extract=text_of)
+    monkeypatch.setattr(registry, "_registered", {})  # as in a process that registers nothing
     loaded = RouteLLM.load_state(lm.dump_state(), allow_custom_lm_class=True)
     assert type(loaded.routing.router).__name__ == "Biased"
     assert loaded.routing.extract is text_of
@@ -172,7 +178,7 @@ def test_own_routers_and_extractors_are_saved_by_their_import_path(make_lm: Make
 def test_what_cannot_be_saved_says_so(make_lm: MakeLM) -> None:
     with pytest.raises(TypeError, match="extract=.* cannot be saved.*Define it at the top of a module"):
         make_lm(router="random", extract=lambda _: None).dump_state()
-    with pytest.raises(TypeError, match="the router 'fixed' cannot be saved as JSON"):
+    with pytest.raises(TypeError, match=r"the router 'fixed' cannot be saved as JSON.*load_router\(name, options\)"):
         make_lm().dump_state()
     with pytest.raises(ValueError, match="allow_unsafe_lm_state"):
         RouteLLM.load_state({})

@@ -74,8 +74,9 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
         weak: likewise the weak model.
         selector: a core ``ModelSelector`` to share, instead of the router and the policies below.
         extract: picks the text to route on out of the messages; by default the last user message.
-        sticky: ``"conversation"`` keeps a conversation (by ``thread_id`` or ``session_id`` of the run's configuration,
-            else by its opening) on the strong model once it went there; False does not, whatever is configured.
+        sticky: ``"auto"``, the default, keeps a conversation (by ``thread_id`` or ``session_id`` of the run's
+            configuration, else by its opening) on the strong model once it needed that, until an easy question of its
+            own; ``"conversation"`` always; False does not, whatever is configured.
         memory: the store for ``sticky``, to share it or to set its limits.
         no_prompt_tier: the tier for messages without any user text, such as an image alone.
         on_scoring_error: where to go when scoring fails: ``"strong"``, ``"weak"`` or ``"raise"``.
@@ -100,7 +101,7 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
     weak: Any = None
     selector: Any = None
     extract: Callable[[Sequence[BaseMessage]], str | None] | None = None
-    sticky: Literal["conversation", False] | None = None
+    sticky: Literal["auto", "conversation", False] | None = None
     memory: Any = None
     no_prompt_tier: Any = None
     on_scoring_error: Any = None
@@ -116,6 +117,7 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
     model_kwargs: dict[str, Any] | None = None
 
     _routing: Routing[Rung] = PrivateAttr()
+    _given: frozenset[str] = PrivateAttr()
     _configurable: dict[str, AnyConfigurableField] = PrivateAttr(default_factory=dict)
 
     def __init__(self, router: Any = None, threshold: Any = None, **options: Any) -> None:
@@ -131,6 +133,7 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
             super().__init__(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as error:
             raise ConfigError(f"{type(self).__name__}: {_described(error)}") from None  # its text may quote a secret
+        self._given = frozenset(name for name, value in given.items() if value is not None)
         self._set_up(previous)
 
     def _set_up(self, previous: Routing[Rung] | None) -> None:
@@ -141,14 +144,14 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
             **{tier: self._routing.settings[tier] for tier in _TIERS},
             "no_prompt_tier": selector.no_prompt_tier,
             "on_scoring_error": selector.on_scoring_error,
-            "sticky": "conversation" if selector.is_sticky else False,
+            "sticky": selector.sticky or False,
             "profile": self._resolve_model_profile(),
         }
         # What was left out shows what it came to; it is still not given, so that a copy asks the configuration again.
-        self.__dict__.update({name: value for name, value in resolved.items() if name not in self.model_fields_set})
+        self.__dict__.update({name: value for name, value in resolved.items() if name not in self._given})
 
     def _built(self, previous: Routing[Rung] | None) -> Routing[Rung]:
-        options = {name: getattr(self, name) for name in self.model_fields_set}
+        options = {name: getattr(self, name) for name in self._given}
         policy = self.resilience or load_config().fallback.policy()
         if self.max_retries is not None:
             policy = replace(policy, attempts=self.max_retries + 1)
@@ -193,7 +196,7 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
         previous = self._routing
         if changed.keys() & set(CLIENT_SETTINGS):
             previous = replace(previous, given={**previous.given, "strong": object(), "weak": object()})
-        fields = {name: getattr(self, name) for name in self.model_fields_set}
+        fields = {name: getattr(self, name) for name in self._given}
         copy = type(self)(**{**fields, **changed}, _previous=previous)
         copy._configurable = self._configurable
         return copy
@@ -204,8 +207,7 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
             return
         fresh = self.model_copy(update={name: value})  # raises before anything changed
         self.__dict__.update(fresh.__dict__)
-        self.model_fields_set.update(fresh.model_fields_set)
-        self._routing = fresh._routing
+        self._given, self._routing = fresh._given, fresh._routing
 
     def _private(self) -> Mapping[str, Any]:
         return getattr(self, "__pydantic_private__", None) or {}
@@ -215,7 +217,10 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
 
     def __getstate__(self) -> dict[Any, Any]:
         state = dict(super().__getstate__())
-        state["__pydantic_private__"] = {"_configurable": self._configurable}  # clients and threads do not travel
+        state["__pydantic_private__"] = {
+            "_configurable": self._configurable,
+            "_given": self._given,
+        }  # clients and threads do not travel
         return state
 
     def __setstate__(self, state: dict[Any, Any]) -> None:

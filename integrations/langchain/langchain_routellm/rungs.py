@@ -130,6 +130,7 @@ def _native(settings: ModelSettings, client: Mapping[str, Any]) -> BaseChatModel
 
     provider, package = found
     arguments = {**client, "max_retries": 0}  # the router's loop asks again
+    parameters = arguments.pop("model_kwargs", None) or {}
     if "api_base" in arguments:
         arguments["base_url"] = arguments.pop("api_base")
     if provider == "openai":
@@ -139,7 +140,9 @@ def _native(settings: ModelSettings, client: Mapping[str, Any]) -> BaseChatModel
     except Exception as error:  # most often a key that is not there yet; litellm looks for it at each call
         logger.info("%s goes through litellm: %s refused its settings (%s)", settings.model, package, error)
         return None
-    return model if isinstance(model, BaseChatModel) else None
+    fields = {name: value for name, value in parameters.items() if name in type(model).model_fields}
+    others = {name: value for name, value in parameters.items() if name not in fields}
+    return model.model_copy(update={**fields, **({"model_kwargs": others} if others else {})})
 
 
 def is_named(spec: Any) -> bool:

@@ -166,7 +166,8 @@ def test_the_profile_is_what_both_can_do() -> None:
     fakes[1].profile = {"max_input_tokens": 5, "tool_calling": True, "image_inputs": False, "text_inputs": True}
     routed = RouteLLMChat("random", 0.5, strong=fakes[0], weak=fakes[1])
     assert routed.profile == {"max_input_tokens": 5, "tool_calling": True, "image_inputs": False}
-    assert RouteLLMChat("random", 0.5).profile is None
+    assert RouteLLMChat("random", 0.5, strong="openai/big").profile is None
+    assert RouteLLMChat("random", 0.5).profile["tool_calling"] is True, "what litellm knows of the defaults"  # type: ignore[index]
     assert RouteLLMChat("random", 0.5, profile={"structured_output": True}).profile == {"structured_output": True}
 
 

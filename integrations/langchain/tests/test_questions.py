@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_openai import OpenAIEmbeddings
 from langchain_routellm import RouteLLMChat, mark_question, route_on
-from langchain_routellm.messages import conversation_of, is_user_message
+from langchain_routellm.messages import conversation_of
 
 from routellm_core.errors import ConfigError
 from routellm_core.testing import FixedScoreRouter
@@ -92,5 +92,4 @@ def test_marks_do_not_reach_the_model(chat: Chat, local_models: LocalModelServer
     ],
 )
 def test_who_is_a_user(message: Any, is_users: bool) -> None:
-    assert is_user_message(message) is is_users
     assert (conversation_of([message])[0]["role"] == "user") is is_users

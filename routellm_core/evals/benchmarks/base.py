@@ -132,7 +132,7 @@ class BenchmarkSource:
     Attributes:
         data_dir: folder of RouteLLM's benchmark files (its repository's layout).
         pair: the models to compare.
-        answers_dir: folder of answers graded by :mod:`routellm_core.evals.generate`, or None.
+        answers_dir: folder of answers graded by :mod:`routellm_core.asking.answers`, or None.
     """
 
     data_dir: Path

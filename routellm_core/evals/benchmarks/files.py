@@ -1,22 +1,20 @@
-"""Reading the benchmark files, with errors that name the file and the row."""
+"""The files of RouteLLM's benchmarks: where they are, and what their columns say of a model."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from routellm_core.asking.grading import graded_quality
 from routellm_core.errors import ConfigError
-from routellm_core.evals.answers import graded_quality
 from routellm_core.evals.benchmarks.base import BenchmarkSource
 from routellm_core.pricing import estimate_tokens
+from routellm_core.rows.files import read_table
 from routellm_core.types import FloatArray
 
-__all__ = ["column_of_model", "contaminated_prompts", "estimated_tokens", "read_csv", "read_jsonl", "repository_file"]
+__all__ = ["column_of_model", "contaminated_prompts", "estimated_tokens", "repository_file"]
 
 _TRUTH = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
 
@@ -36,49 +34,10 @@ def repository_file(data_dir: Path, relative: str) -> Path:
     )
 
 
-def read_csv(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (row number, row) of a CSV file with a header; the first data row is row 1.
-
-    Raises:
-        ConfigError: the file is missing, not UTF-8, or a row has another number of fields than the header.
-    """
-    try:
-        csv.field_size_limit(2**31 - 1)  # the default refuses prompts over 128 KiB
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            for number, row in enumerate(csv.DictReader(file, strict=True), start=1):
-                if None in row or None in row.values():
-                    raise ConfigError(f"{path.name}, row {number}: the number of fields differs from the header's")
-                yield number, row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path} cannot be read as CSV: {error}") from error
-
-
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (row number, object) of a JSON-lines file; blank lines count but are skipped.
-
-    Raises:
-        ConfigError: the file is missing, not UTF-8, or a line is not a JSON object.
-    """
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    record = json.loads(line)
-                except ValueError as error:
-                    raise ConfigError(f"{path.name}, row {number}: not valid JSON ({error})") from error
-                if not isinstance(record, dict):
-                    raise ConfigError(f"{path.name}, row {number}: expected a JSON object, got {line.strip()[:60]!r}")
-                yield number, record
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as JSON lines: {error}") from error
-
-
 def contaminated_prompts(data_dir: Path, benchmark_folder: str) -> frozenset[str]:
     """Return the evaluation prompts that RouteLLM lists as seen in its training data."""
     path = repository_file(data_dir, f"{benchmark_folder}/contaminated_prompts.jsonl")
-    return frozenset(str(record["eval_prompt"]) for _, record in read_jsonl(path))
+    return frozenset(str(record["eval_prompt"]) for _, record in read_table(path))
 
 
 def estimated_tokens(texts: Sequence[str]) -> FloatArray:

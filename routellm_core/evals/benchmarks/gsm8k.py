@@ -6,17 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from routellm_core.asking.grading import final_number, is_same_number
 from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks.base import PUBLISHED_PAIR, Benchmark, BenchmarkSource, PairUsage
 from routellm_core.evals.benchmarks.files import (
     column_of_model,
     contaminated_prompts,
     estimated_tokens,
-    read_csv,
-    read_jsonl,
     repository_file,
 )
-from routellm_core.evals.grading import final_number, is_same_number
+from routellm_core.rows.files import read_table
 from routellm_core.types import FloatArray
 
 __all__ = ["load", "load_regraded"]
@@ -24,7 +23,7 @@ __all__ = ["load", "load_regraded"]
 
 def load(source: BenchmarkSource) -> Benchmark:
     """Load the 1,319 test problems and drop RouteLLM's twelve contaminated ones."""
-    rows = [row for _, row in read_csv(repository_file(source.data_dir, "gsm8k/gsm8k_responses.csv"))]
+    rows = [row for _, row in read_table(repository_file(source.data_dir, "gsm8k/gsm8k_responses.csv"))]
     contaminated = contaminated_prompts(source.data_dir, "gsm8k")
     kept = [i for i, row in enumerate(rows) if row["prompt"] not in contaminated]
     rows_kept, ids = [rows[i] for i in kept], tuple(str(i + 1) for i in kept)
@@ -68,8 +67,8 @@ def load_regraded(source: BenchmarkSource) -> Benchmark:
     if source.pair != PUBLISHED_PAIR:
         raise ConfigError("gsm8k-regraded has the published pair's answers only; use gsm8k for other models")
     published = load(source)
-    rows = [row for _, row in read_csv(repository_file(source.data_dir, "gsm8k/gsm8k_responses.csv"))]
-    solutions = [record for _, record in read_jsonl(repository_file(source.data_dir, "gsm8k/test.jsonl"))]
+    rows = [row for _, row in read_table(repository_file(source.data_dir, "gsm8k/gsm8k_responses.csv"))]
+    solutions = [record for _, record in read_table(repository_file(source.data_dir, "gsm8k/test.jsonl"))]
 
     def regraded(model: str) -> FloatArray:
         return np.array(

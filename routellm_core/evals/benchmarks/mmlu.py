@@ -13,9 +13,9 @@ from routellm_core.evals.benchmarks.files import (
     column_of_model,
     contaminated_prompts,
     estimated_tokens,
-    read_csv,
     repository_file,
 )
+from routellm_core.rows.files import read_table
 
 __all__ = ["SUBJECTS", "load"]
 
@@ -85,7 +85,9 @@ def load(source: BenchmarkSource) -> Benchmark:
     """Load the 14,042 questions of the 57 subjects and drop RouteLLM's five contaminated ones."""
     rows, ids, subjects = [], [], []
     for subject in SUBJECTS:
-        for number, row in read_csv(repository_file(source.data_dir, f"mmlu/responses/mmlu_{subject}.csv")):
+        for number, (_, row) in enumerate(
+            read_table(repository_file(source.data_dir, f"mmlu/responses/mmlu_{subject}.csv")), start=1
+        ):
             rows.append(row)
             ids.append(f"{subject}/{number}")
             subjects.append(subject)

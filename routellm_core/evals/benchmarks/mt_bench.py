@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from routellm_core.asking.grading import graded_quality
 from routellm_core.errors import ConfigError
-from routellm_core.evals.answers import graded_quality
 from routellm_core.evals.benchmarks.base import PUBLISHED_PAIR, Benchmark, BenchmarkSource, PairUsage
-from routellm_core.evals.benchmarks.files import contaminated_prompts, read_jsonl, repository_file
+from routellm_core.evals.benchmarks.files import contaminated_prompts, repository_file
 from routellm_core.pricing import CHARACTERS_PER_TOKEN
+from routellm_core.rows.files import read_table
 from routellm_core.types import FloatArray
 
 __all__ = ["TURNS", "load", "read_questions"]
@@ -24,7 +25,7 @@ TURNS = 2
 
 def read_questions(source: BenchmarkSource) -> list[dict[str, Any]]:
     """Return all 80 questions as published: ``question_id``, ``category``, ``turns``, and ``reference`` for some."""
-    return [record for _, record in read_jsonl(repository_file(source.data_dir, "mt_bench/question.jsonl"))]
+    return [record for _, record in read_table(repository_file(source.data_dir, "mt_bench/question.jsonl"))]
 
 
 def load(source: BenchmarkSource) -> Benchmark:
@@ -60,11 +61,11 @@ class _Judgements:
         self._scores: dict[tuple[str, str], list[float]] = defaultdict(list)
         self._answer_characters: dict[tuple[str, str], int] = {}
         path = repository_file(source.data_dir, "mt_bench/judgements.jsonl")
-        for number, record in read_jsonl(path):
+        for place, record in read_table(path):
             key = (str(record["model"]), str(record["question_id"]))
             score = float(record["score"])
             if not 1.0 <= score <= 10.0:  # FastChat marks a judgement without a rating with -1
-                raise ConfigError(f"{path.name}, row {number}: score {score} is not a rating from 1 to 10")
+                raise ConfigError(f"{place}: score {score} is not a rating from 1 to 10")
             self._scores[key].append(score)
             if record["turn"] == TURNS:  # the second turn's judge prompt holds the whole conversation
                 self._answer_characters[key] = len(record["user_prompt"])

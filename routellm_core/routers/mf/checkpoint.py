@@ -6,19 +6,35 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from routellm_core._files import ASSETS, file_sha256, read_json, read_safetensors, resolve_checkpoint
 from routellm_core.errors import CheckpointError, ConfigError, did_you_mean
-from routellm_core.routers.mf.published_models import PUBLISHED_MODELS
+from routellm_core.metrics.scores import sigmoid
+from routellm_core.routers.reference import checked_quantiles
 from routellm_core.types import FloatArray
 
-__all__ = ["REFERENCE_FILE", "MfCheckpoint", "sigmoid"]
+__all__ = ["PUBLISHED_MODELS", "REFERENCE_FILE", "MfCheckpoint"]
 
 REFERENCE_FILE = "reference.safetensors"
 """Projected embeddings of reference prompts, where a checkpoint of many models has them."""
+_NAMES = """
+RWKV-4-Raven-14B alpaca-13b chatglm-6b chatglm2-6b chatglm3-6b claude-1 claude-2.0 claude-2.1 claude-instant-1
+codellama-34b-instruct deepseek-llm-67b-chat dolly-v2-12b dolphin-2.2.1-mistral-7b falcon-180b-chat fastchat-t5-3b
+gemini-pro gemini-pro-dev-api gpt-3.5-turbo-0125 gpt-3.5-turbo-0314 gpt-3.5-turbo-0613 gpt-3.5-turbo-1106
+gpt-4-0125-preview gpt-4-0314 gpt-4-0613 gpt-4-1106-preview gpt4all-13b-snoozy guanaco-33b koala-13b llama-13b
+llama-2-13b-chat llama-2-70b-chat llama-2-7b-chat llama2-70b-steerlm-chat mistral-7b-instruct mistral-7b-instruct-v0.2
+mistral-medium mixtral-8x7b-instruct-v0.1 mpt-30b-chat mpt-7b-chat nous-hermes-2-mixtral-8x7b-dpo oasst-pythia-12b
+openchat-3.5 openchat-3.5-0106 openhermes-2.5-mistral-7b palm-2 pplx-70b-online pplx-7b-online qwen-14b-chat
+qwen1.5-4b-chat qwen1.5-72b-chat qwen1.5-7b-chat solar-10.7b-instruct-v1.0 stablelm-tuned-alpha-7b
+starling-lm-7b-alpha stripedhyena-nous-7b tulu-2-dpo-70b vicuna-13b vicuna-33b vicuna-7b wizardlm-13b wizardlm-70b
+yi-34b-chat zephyr-7b-alpha zephyr-7b-beta
+"""
+PUBLISHED_MODELS: Final = tuple(_NAMES.split())
+"""The models of the published checkpoints, in the order of the rows of ``P`` (RouteLLM's ``MODEL_IDS``)."""
+
 _SHIPPED = {"default": "mf_static", "minilm": "mf_minilm"}
 _PUBLISHED_EMBEDDER = "litellm/text-embedding-3-small"
 _PUBLISHED_PAIR = ("gpt-4-1106-preview", "mixtral-8x7b-instruct-v0.1")
@@ -95,7 +111,7 @@ class MfCheckpoint:
             models=models,
             embedder=str(metadata.get("embedder", _PUBLISHED_EMBEDDER)),
             pair=_default_pair(metadata, models),
-            reference_quantiles=_checked_quantiles(metadata, metadata_file),
+            reference_quantiles=checked_quantiles(metadata.get("reference_quantiles"), source=metadata_file),
             digest=digest,
             tie_margin=_number(metadata, "tie_margin", metadata_file) or 0.0,
             gain_slope=_number(metadata, "gain_slope", metadata_file),
@@ -153,13 +169,6 @@ class MfCheckpoint:
         return np.asarray(vector / max(norm, 1e-12))
 
 
-def sigmoid(logits: FloatArray) -> FloatArray:
-    """Return 1 / (1 + exp(-logits)) without overflow."""
-    # exp of the negative magnitude only, so that no logit overflows
-    decayed = np.exp(-np.abs(logits))
-    return np.where(logits >= 0, 1.0 / (1.0 + decayed), decayed / (1.0 + decayed))
-
-
 def _checked_weights(
     weights: Mapping[str, FloatArray], config: Mapping[str, Any], file: Path
 ) -> tuple[FloatArray, FloatArray | None, FloatArray]:
@@ -190,15 +199,6 @@ def _published_names(count: int) -> tuple[str, ...]:
 def _default_pair(metadata: Mapping[str, Any], models: tuple[str, ...]) -> tuple[str, str]:
     published = _PUBLISHED_PAIR if set(_PUBLISHED_PAIR) <= set(models) else (models[0], models[-1])
     return str(metadata.get("strong_model", published[0])), str(metadata.get("weak_model", published[1]))
-
-
-def _checked_quantiles(metadata: Mapping[str, Any], file: Path) -> FloatArray | None:
-    if "reference_quantiles" not in metadata:
-        return None
-    quantiles = np.asarray(metadata["reference_quantiles"], dtype=np.float64)
-    if quantiles.shape != (1001,) or not (np.diff(quantiles) >= 0).all() or quantiles[0] < 0 or quantiles[-1] > 1:
-        raise CheckpointError(f"{file}: reference_quantiles must be 1001 ascending numbers in [0, 1]")
-    return quantiles
 
 
 def _number(metadata: Mapping[str, Any], name: str, file: Path) -> float | None:

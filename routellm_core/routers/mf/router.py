@@ -20,9 +20,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from routellm_core.embeddings import Embedder, load_embedder
+from routellm_core.embeddings.base import prompt_limit_of
 from routellm_core.errors import ConfigError, ScoringError
+from routellm_core.metrics.scores import sigmoid
 from routellm_core.routers.base import Router
-from routellm_core.routers.mf.checkpoint import MfCheckpoint, sigmoid
+from routellm_core.routers.mf.checkpoint import MfCheckpoint
 from routellm_core.types import FloatArray
 
 __all__ = ["MatrixFactorizationRouter", "MfCheckpoint"]
@@ -111,9 +113,7 @@ class MatrixFactorizationRouter(Router):
     @property
     def prompt_limit(self) -> str:
         """The embedder's."""
-        return str(
-            getattr(self._embedder, "prompt_limit", "Long prompts are truncated at the embedding model's limit.")
-        )
+        return prompt_limit_of(self._embedder)
 
     def describe(self) -> dict[str, Any]:
         """Return the checkpoint, embedder and scored pair beside the base facts."""

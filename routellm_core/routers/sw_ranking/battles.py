@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from routellm_core.errors import ConfigError
+from routellm_core.prompts import first_user_text
 from routellm_core.routers.sw_ranking.bradley_terry import MODEL_A, MODEL_B, TIE
-from routellm_core.rows import files as files
+from routellm_core.rows.cells import outcome_cell, text_cell
+from routellm_core.rows.prompts import Conversation, read_records
+from routellm_core.rows.sources import RowSource, hub_or_path
+from routellm_core.rows.vectors import vector_batches
 
 __all__ = [
     "MIN_PROMPT_LENGTH",
@@ -28,6 +31,8 @@ MIN_PROMPT_LENGTH = 16
 """Battles whose first prompt, stripped, has fewer characters are dropped, as RouteLLM does."""
 
 _WINNERS = {"model_a": MODEL_A, "model_b": MODEL_B, "tie": TIE, "tie (bothbad)": TIE}
+_OUTCOMES = {1.0: "model_a", 0.0: "model_b", 0.5: "tie"}
+_COLUMNS = ("model_a", "model_b", "winner", "winner_model_a", "winner_model_b", "winner_tie")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,33 +129,13 @@ class BattleTable:
         )
 
 
-def first_turn(prompt: Any, *, row: int = 0) -> str:
-    """Return the stripped first turn of an arena prompt: a JSON list of turns as text, or such a list itself.
-
-    Raises:
-        ConfigError: neither, with the row's number.
-    """
-    try:
-        turns = json.loads(prompt) if isinstance(prompt, str) else prompt
-        first = turns[0] if isinstance(turns, (list, tuple)) else None
-    except (ValueError, IndexError):
-        first = None
-    if not isinstance(first, str):
-        raise ConfigError(
-            f"battle row {row}: prompt must be a JSON list of turns such as '[\"Hi\"]', got {prompt!r:.80}"
-        )
-    return first.strip()
-
-
-def preprocess_battles(columns: dict[str, Sequence[Any]]) -> tuple[BattleTable, npt.NDArray[np.int64]]:
-    """Apply RouteLLM's preprocessing to raw arena battles.
-
-    The winner is ``model_a`` where ``winner_model_a`` is 1, else ``model_b`` where ``winner_model_b`` is 1, else a tie;
-    battles whose first turn, stripped, is shorter than 16 characters are dropped.
+def preprocess_battles(source: Any) -> tuple[BattleTable, npt.NDArray[np.int64]]:
+    """Read battles and apply RouteLLM's preprocessing: those whose first turn, stripped, is short are dropped.
 
     Args:
-        columns: ``prompt``, ``model_a``, ``model_b`` and either ``winner_model_a`` and ``winner_model_b``, or
-            ``winner`` (``model_a``, ``model_b``, ``tie``, ``tie (bothbad)``).
+        source: what :class:`~routellm_core.rows.sources.RowSource` takes, with rows of the kind "preference": a prompt,
+            ``model_a``, ``model_b``, and ``winner``, or ``winner_model_a`` and ``winner_model_b``. Prompts are texts,
+            lists of turns or messages, or the JSON of such lists in every row.
 
     Returns:
         the battles that stay, with their prompts, and the numbers of their rows, shape (n,).
@@ -158,36 +143,32 @@ def preprocess_battles(columns: dict[str, Sequence[Any]]) -> tuple[BattleTable, 
     Raises:
         ConfigError: a column is missing or holds something else.
     """
-    required = {"prompt", "model_a", "model_b"}
-    if missing := sorted(required - columns.keys()):
-        raise ConfigError(f"battle data has no column {missing[0]!r}; it has {', '.join(sorted(columns)) or 'none'}")
-    prompts = [first_turn(prompt, row=row) for row, prompt in enumerate(columns["prompt"])]
-    winners = _winners(columns)
-    kept = np.array([row for row, prompt in enumerate(prompts) if len(prompt) >= MIN_PROMPT_LENGTH], dtype=np.int64)
-    model_a, model_b = columns["model_a"], columns["model_b"]
-    table = BattleTable.from_columns(
-        [str(model_a[row]) for row in kept],
-        [str(model_b[row]) for row in kept],
-        [winners[row] for row in kept],
-        [prompts[row] for row in kept],
-    )
-    return table, kept
+    kept, prompts, winners = [], [], []
+    models: tuple[list[str], list[str]] = ([], [])
+    for row, record in enumerate(read_records(source, columns=_COLUMNS)):
+        prompt = first_turn(record.conversation)
+        names = text_cell(record, "model_a"), text_cell(record, "model_b")
+        outcome = outcome_cell(record, *names)
+        if len(prompt) < MIN_PROMPT_LENGTH:
+            continue
+        kept.append(row)
+        prompts.append(prompt)
+        winners.append(_OUTCOMES[outcome])
+        for column, name in zip(models, names, strict=True):
+            column.append(name)
+    return BattleTable.from_columns(*models, winners, prompts), np.array(kept, dtype=np.int64)
 
 
-def _winners(columns: dict[str, Sequence[Any]]) -> list[str]:
-    if "winner_model_a" in columns and "winner_model_b" in columns:
-        pairs = zip(columns["winner_model_a"], columns["winner_model_b"], strict=True)
-        return ["model_a" if a == 1 else "model_b" if b == 1 else "tie" for a, b in pairs]
-    if "winner" in columns:
-        return [str(winner) for winner in columns["winner"]]
-    raise ConfigError("battle data needs the columns 'winner_model_a' and 'winner_model_b', or 'winner'")
+def first_turn(conversation: Conversation) -> str:
+    """Return the stripped first turn of a battle."""
+    return (conversation if isinstance(conversation, str) else first_user_text(conversation)).strip()
 
 
 def load_battles(sources: Sequence[str | Path]) -> BattleTable:
     """Load, preprocess and join battle data sets.
 
     Args:
-        sources: Hub data set ids (``owner/name``), files (parquet, csv, json, jsonl, npz) or folders of them.
+        sources: files, folders, and data sets on the Hub as ``owner/name`` or ``hf:owner/name``.
 
     Returns:
         the battles of all sources, in order, with their prompts.
@@ -196,19 +177,7 @@ def load_battles(sources: Sequence[str | Path]) -> BattleTable:
         ConfigError: a source is missing or unreadable, or lacks a column.
         MissingExtraError: reading it needs a package that is not installed.
     """
-    tables = []
-    for source in sources:
-        columns: dict[str, list[Any]] = {}
-        for file in files.resolve_dataset(source):
-            wanted = ["prompt", "model_a", "model_b", "winner_model_a", "winner_model_b", "winner"]
-            for batch in files.column_batches(file, wanted):
-                for name, values in batch.items():
-                    columns.setdefault(name, []).extend(values)
-        try:
-            tables.append(preprocess_battles({name: list(values) for name, values in columns.items()})[0])
-        except ConfigError as error:
-            raise ConfigError(f"battle data set {str(source)!r}: {error}") from error
-    return join_battles(tables)
+    return join_battles([preprocess_battles(hub_or_path(source))[0] for source in sources])
 
 
 def join_battles(tables: Sequence[BattleTable]) -> BattleTable:
@@ -246,8 +215,4 @@ def embedding_batches(sources: Sequence[str | Path]) -> Iterator[npt.NDArray[np.
         ConfigError: a source is missing or unreadable, or has no such column.
     """
     for source in sources:
-        for file in files.resolve_dataset(source):
-            for batch in files.column_batches(file, ["embeddings"]):
-                if "embeddings" not in batch:
-                    raise ConfigError(f"{file} has no column 'embeddings'")
-                yield files.as_matrix(batch["embeddings"], file)
+        yield from vector_batches(RowSource.parse(hub_or_path(source)), "embeddings")

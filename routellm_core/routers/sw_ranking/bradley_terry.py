@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from routellm_core.errors import ConfigError
+from routellm_core.metrics.scores import sigmoid
 
 __all__ = [
     "ANCHOR_MODEL",
@@ -103,7 +104,7 @@ def fit_strengths(wins: Float64) -> Float64:
     fixed_terms = _gauge(played)
     active = np.ones(batch, dtype=bool)
     for _ in range(_MAX_ITERATIONS):
-        expected = 1.0 / (1.0 + np.exp(strengths[:, None, :] - strengths[:, :, None]))  # P(i beats j)
+        expected = sigmoid(strengths[:, :, None] - strengths[:, None, :])  # P(i beats j)
         gradient = (wins - played * expected).sum(axis=2)[:, :items]
         curvature = played * expected * (1.0 - expected)
         hessian = fixed_terms - curvature[:, :items, :items]

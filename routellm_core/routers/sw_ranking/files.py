@@ -15,11 +15,12 @@ from safetensors.numpy import save_file
 
 from routellm_core._files import read_json, read_safetensors
 from routellm_core.errors import CheckpointError, ConfigError
+from routellm_core.routers.reference import checked_quantiles
 from routellm_core.routers.sw_ranking.index import BattleBlock, BattleIndex
-from routellm_core.routers.sw_ranking.similarity import StorageType, StoredEmbeddings
+from routellm_core.routers.sw_ranking.storage import SMALL_INDEX_BYTES, StoredEmbeddings
 from routellm_core.types import FloatArray
 
-__all__ = ["ARRAYS_FILE", "CONFIG_FILE", "SavedIndex", "checked_quantiles", "index_digest", "read_index", "write_index"]
+__all__ = ["ARRAYS_FILE", "CONFIG_FILE", "SavedIndex", "index_digest", "read_index", "write_index"]
 
 CONFIG_FILE, ARRAYS_FILE = "config.json", "index.safetensors"
 _FORMAT, _VERSION = "routellm-sw-index", 1
@@ -38,22 +39,19 @@ def index_digest(index: BattleIndex) -> str:
     return digest.hexdigest()
 
 
-def write_index(
-    index: BattleIndex, folder: Path, *, facts: Mapping[str, Any], storage_type: StorageType | None = None
-) -> None:
+def write_index(index: BattleIndex, folder: Path, *, facts: Mapping[str, Any]) -> None:
     """Write ``index`` to ``folder``, which is made where it is missing.
 
     Args:
         index: what to write.
         folder: where to.
         facts: further entries of ``config.json`` (embedder, scored pair …), JSON-ready.
-        storage_type: convert the embeddings to this type; None keeps theirs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     small = np.int16 if len(index.models) < np.iinfo(np.int16).max else np.int32
     arrays: dict[str, npt.NDArray[Any]] = {}
     for number, block in enumerate(index.blocks):
-        stored = block.embeddings.converted(storage_type or block.embeddings.storage_type)
+        stored = block.embeddings
         arrays[f"blocks.{number}.embeddings"] = stored.values
         if stored.steps is not None:
             arrays[f"blocks.{number}.steps"] = stored.steps
@@ -62,7 +60,10 @@ def write_index(
         arrays[f"blocks.{number}.outcome"] = block.outcome
         if block.weights is not None:
             arrays[f"blocks.{number}.weights"] = block.weights
-    save_file(arrays, folder / ARRAYS_FILE)
+    # Beside the old file, then in its place: the old one may be mapped by this index itself.
+    new = folder / f".{ARRAYS_FILE}.new"
+    save_file(arrays, new)
+    new.replace(folder / ARRAYS_FILE)
     config = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -113,7 +114,7 @@ def read_index(folder: Path, *, num_tiers: int | None = None, count_self_battles
             f"{folder / CONFIG_FILE} is not a similarity index of version {_VERSION} "
             f"(format {config.get('format')!r}, version {config.get('version')!r})"
         )
-    arrays = read_safetensors(folder / ARRAYS_FILE)
+    arrays = read_safetensors(folder / ARRAYS_FILE, mapped_from=SMALL_INDEX_BYTES)
     try:
         tiers = int(config["num_tiers"] if num_tiers is None else num_tiers)
         counted = bool(config["count_self_battles"] if count_self_battles is None else count_self_battles)
@@ -129,9 +130,8 @@ def read_index(folder: Path, *, num_tiers: int | None = None, count_self_battles
         if not unchanged:
             index = index.retiered(tiers, counted)
         pair = (str(config["strong_model"]), str(config["weak_model"]))
-        quantiles = config.get("reference_quantiles") if unchanged else None
-        checked = None if quantiles is None else checked_quantiles(np.asarray(quantiles, dtype=np.float64))
-        return SavedIndex(index, pair, str(config["embedder"]), checked)
+        quantiles = checked_quantiles(config.get("reference_quantiles"), source=folder / CONFIG_FILE)
+        return SavedIndex(index, pair, str(config["embedder"]), quantiles if unchanged else None)
     except KeyError as error:
         name = str(error.args[0])
         file = ARRAYS_FILE if name.startswith("blocks.") else CONFIG_FILE
@@ -143,26 +143,21 @@ def read_index(folder: Path, *, num_tiers: int | None = None, count_self_battles
 def _block(arrays: Mapping[str, npt.NDArray[Any]], number: int, models: int, dimension: int) -> BattleBlock:
     prefix = f"blocks.{number}."
     values = arrays[prefix + "embeddings"]
-    steps = arrays[prefix + "steps"] if values.dtype == np.int8 else None
-    stored = StoredEmbeddings(values, steps)
+    stored = StoredEmbeddings(values, arrays[prefix + "steps"] if values.dtype == np.int8 else None)
     if values.ndim != 2 or values.shape[1] != dimension or not len(values):
         raise ValueError(f"{prefix}embeddings has shape {values.shape}, expected (n, {dimension})")
     _ = stored.storage_type  # raises for a type that no writer produces
     columns = {}
     for name, limit in (("model_a", models), ("model_b", models), ("outcome", 3)):
-        column = arrays[prefix + name]
+        column = columns[name] = arrays[prefix + name]
         if column.shape != (len(values),) or column.min() < 0 or column.max() >= limit:
             raise ValueError(f"{prefix}{name} must hold {len(values)} integers from 0 to {limit - 1}")
-        columns[name] = column
     weights = arrays.get(prefix + "weights")
-    if weights is not None and not (
-        weights.shape == (len(values),) and np.isfinite(weights).all() and (weights > 0.0).all()
-    ):
-        raise ValueError(f"{prefix}weights must hold {len(values)} positive, finite numbers")
-    if steps is not None and steps.shape != (len(values),):
-        raise ValueError(f"{prefix}steps has shape {steps.shape}, expected ({len(values)},)")
-    if steps is not None and not np.isfinite(steps).all():
-        raise ValueError(f"{prefix}steps holds a value that is not finite")
+    for name, numbers in (("steps", stored.steps), ("weights", weights)):
+        if numbers is not None and not (
+            numbers.shape == (len(values),) and np.isfinite(numbers).all() and (numbers > 0.0).all()
+        ):
+            raise ValueError(f"{prefix}{name} must hold {len(values)} positive, finite numbers")
     return BattleBlock(
         stored,
         columns["model_a"].astype(np.int32),
@@ -170,14 +165,3 @@ def _block(arrays: Mapping[str, npt.NDArray[Any]], number: int, models: int, dim
         columns["outcome"].astype(np.int8),
         None if weights is None else weights.astype(np.float32),
     )
-
-
-def checked_quantiles(quantiles: FloatArray) -> FloatArray:
-    """Return quantiles as they are if they are 1001 ascending numbers in [0, 1].
-
-    Raises:
-        CheckpointError: they are not.
-    """
-    if quantiles.shape != (1001,) or not (np.diff(quantiles) >= 0).all() or quantiles[0] < 0 or quantiles[-1] > 1:
-        raise CheckpointError("reference_quantiles must be 1001 ascending numbers in [0, 1]")
-    return quantiles

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from routellm_core.errors import ConfigError
 from routellm_core.routers.sw_ranking.battles import BattleTable
 from routellm_core.routers.sw_ranking.bradley_terry import compute_tiers, elo_ratings
-from routellm_core.routers.sw_ranking.similarity import EmbeddingWriter, StorageType, StoredEmbeddings
+from routellm_core.routers.sw_ranking.storage import EmbeddingWriter, StorageType, StoredEmbeddings, storage_type_for
 
 __all__ = ["BattleBlock", "BattleIndex"]
 
@@ -83,18 +83,20 @@ class BattleIndex:
         table: BattleTable,
         batches: Iterable[npt.NDArray[Any]],
         *,
-        storage_type: StorageType | Callable[[int], StorageType],
+        dtype: str,
         num_tiers: int,
         count_self_battles: bool,
+        earlier: Sequence[BattleBlock] = (),
     ) -> BattleIndex:
         """Rate the models, split them into tiers, and store the streamed embeddings in tier order.
 
         Args:
             table: n ≥ 1 battles.
             batches: their embeddings, shape (k, d) each, n rows in all, in the table's order.
-            storage_type: how to store them, or what decides that by the bytes they would take in float32.
+            dtype: how to store them: ``"float32"``, ``"int8"`` or ``"auto"`` (see :func:`storage_type_for`).
             num_tiers: how many tiers the models are split into.
             count_self_battles: see ``win_table``.
+            earlier: battles that are there already, between the table's models.
 
         Raises:
             ConfigError: no battles, ``num_tiers`` below 1, another number of embeddings than of battles, or embeddings
@@ -102,9 +104,9 @@ class BattleIndex:
         """
         if not len(table):
             raise ConfigError("there are no battles (after dropping those with a prompt shorter than 16 characters)")
-        tiers = _rated_tiers(table.models, [table], num_tiers, count_self_battles)
-        block = _make_block(table, batches, storage_type, _tier_numbers(table.models, tiers), num_tiers)
-        return cls(table.models, [block], tiers, num_tiers=num_tiers, count_self_battles=count_self_battles)
+        tiers = _rated_tiers(table.models, [*earlier, table], num_tiers, count_self_battles)
+        block = _make_block(table, batches, dtype, _tier_numbers(table.models, tiers), num_tiers)
+        return cls(table.models, [*earlier, block], tiers, num_tiers=num_tiers, count_self_battles=count_self_battles)
 
     @property
     def rows(self) -> int:
@@ -115,6 +117,11 @@ class BattleIndex:
     def nbytes(self) -> int:
         """Bytes of the stored embeddings."""
         return sum(block.embeddings.nbytes for block in self.blocks)
+
+    @property
+    def float32_bytes(self) -> int:
+        """Bytes that the embeddings would take in float32."""
+        return 4 * self.rows * self.dimension
 
     @property
     def storage_type(self) -> StorageType:
@@ -167,16 +174,13 @@ class BattleIndex:
         Raises:
             ConfigError: as for :meth:`build`.
         """
-        models = tuple(dict.fromkeys([*self.models, *table.models]))
-        added = table.renumbered(models)
-        tiers = _rated_tiers(models, [*self.blocks, added], self.num_tiers, self.count_self_battles)
-        block = _make_block(added, batches, self.storage_type, _tier_numbers(models, tiers), self.num_tiers)
-        return BattleIndex(
-            models,
-            [*self.blocks, block],
-            tiers,
+        return BattleIndex.build(
+            table.renumbered(tuple(dict.fromkeys([*self.models, *table.models]))),
+            batches,
+            dtype=self.storage_type,
             num_tiers=self.num_tiers,
             count_self_battles=self.count_self_battles,
+            earlier=self.blocks,
         )
 
 
@@ -212,7 +216,7 @@ def _weights(battles: BattleBlock | BattleTable) -> npt.NDArray[np.float32]:
 def _make_block(
     table: BattleTable,
     batches: Iterable[npt.NDArray[Any]],
-    storage_type: StorageType | Callable[[int], StorageType],
+    dtype: str,
     tier_of: npt.NDArray[np.int64],
     num_tiers: int,
 ) -> BattleBlock:
@@ -226,8 +230,7 @@ def _make_block(
     for batch in batches:
         if writer is None and batch.ndim == 2:
             dimension = batch.shape[1]
-            kind = storage_type(4 * rows * dimension) if callable(storage_type) else storage_type
-            writer = EmbeddingWriter(rows, dimension, kind)
+            writer = EmbeddingWriter(rows, dimension, storage_type_for(dtype, 4 * rows * dimension))
         if writer is not None and done + len(batch) <= rows:
             writer.write(batch, destination[done : done + len(batch)])
         done += len(batch)

@@ -9,9 +9,8 @@ without a regression over every battle. See ``docs/decisions/0002-similarity-wei
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,37 +18,78 @@ import numpy as np
 import numpy.typing as npt
 
 from routellm_core._files import ASSETS, resolve_checkpoint
+from routellm_core._publish import publish
 from routellm_core.embeddings import load_embedder
-from routellm_core.embeddings.base import Embedder, Embeddings
+from routellm_core.embeddings.base import Embedder, Embeddings, prompt_limit_of
 from routellm_core.errors import CheckpointError, ConfigError, ScoringError, did_you_mean
+from routellm_core.metrics.scores import sigmoid
 from routellm_core.routers.base import Router
+from routellm_core.routers.reference import checked_quantiles
 from routellm_core.routers.sw_ranking.battles import BattleTable, embedding_batches, load_battles
-from routellm_core.routers.sw_ranking.files import checked_quantiles, read_index, write_index
-from routellm_core.routers.sw_ranking.group_sums import default_storage_type
+from routellm_core.routers.sw_ranking.bradley_terry import elo_from_strengths, fit_strengths, win_table
+from routellm_core.routers.sw_ranking.files import index_digest, read_index, write_index
 from routellm_core.routers.sw_ranking.index import BattleIndex
-from routellm_core.routers.sw_ranking.similarity import StorageType, checked_storage_type
-from routellm_core.routers.sw_ranking.state import ScoringState
+from routellm_core.routers.sw_ranking.similarity import make_group_sums
+from routellm_core.routers.sw_ranking.storage import storage_type_for, unit_rows
 from routellm_core.types import FloatArray
 
-__all__ = ["SimilarityWeightedRouter"]
+__all__ = ["ScoringState", "SimilarityWeightedRouter"]
 
 _PUBLISHED_PAIR = ("gpt-4-1106-preview", "mixtral-8x7b-instruct-v0.1")
 _PUBLISHED_EMBEDDER = "litellm/text-embedding-3-small"
 _EMBED_BATCH = 512
+_TILE_BYTES = 64 << 20
+_MAX_BATCH = 128
+"""Most prompts per pass over the embeddings; a matrix product gains nothing from more."""
 
 
-@dataclass(frozen=True)
-class _Options:
-    """The options that do not say where the battles come from; the class below documents them."""
+class ScoringState:
+    """An index placed on a device for one scored pair; replaced as a whole when battles are added.
 
-    strong_model: str | None = None
-    weak_model: str | None = None
-    num_tiers: int | None = None
-    embedder: str | Mapping[str, Any] | Embedder | None = None
-    dtype: str = "auto"
-    device: str = "auto"
-    tile_bytes: int = 64 << 20
-    count_self_battles: bool | None = None
+    Args:
+        index: the battles.
+        pair: the strong and the weak model.
+        device: where to compute (see ``make_group_sums``).
+        tile_bytes: most memory for similarities at a time.
+    """
+
+    def __init__(self, index: BattleIndex, pair: tuple[str, str], device: str, tile_bytes: int) -> None:
+        self.index = index
+        self._tiers = (index.tiers[pair[0]], index.tiers[pair[1]])
+        self._batch = max(1, min(_MAX_BATCH, tile_bytes // (4 * index.rows)))
+        self._group_sums, self.runs_on = make_group_sums(
+            [block.embeddings for block in index.blocks],
+            index.starts,
+            [block.weights for block in index.blocks],
+            device=device,
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """Computed on first use: hashing a gigabyte takes a second."""
+        return index_digest(self.index)
+
+    def strengths(self, embeddings: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Return tier strengths in nats for n embedded prompts, shape (n, T), as many at a time as memory allows.
+
+        Raises:
+            ScoringError: embeddings of another length, or not finite.
+        """
+        if embeddings.ndim != 2 or embeddings.shape[1] != self.index.dimension:
+            raise ScoringError(f"embeddings have shape {embeddings.shape}, expected (n, {self.index.dimension})")
+        if not np.isfinite(embeddings).all():
+            raise ScoringError("a prompt's embedding holds NaN or an infinity")
+        strengths = np.empty((len(embeddings), self.index.num_tiers))
+        for start in range(0, len(embeddings), self._batch):
+            part = slice(start, start + self._batch)
+            sums = self.index.tier_sums(self._group_sums(unit_rows(embeddings[part])))
+            strengths[part] = fit_strengths(win_table(sums, count_self_battles=self.index.count_self_battles))
+        return strengths
+
+    def win_rates(self, embeddings: npt.NDArray[Any]) -> FloatArray:
+        """Return P(strong beats weak), shape (n,)."""
+        strengths, (strong, weak) = self.strengths(embeddings), self._tiers
+        return sigmoid(strengths[:, strong] - strengths[:, weak])
 
 
 class SimilarityWeightedRouter(Router):
@@ -67,9 +107,9 @@ class SimilarityWeightedRouter(Router):
         num_tiers: tiers that the models are split into; by default the saved index's, or 10.
         embedder: an embedder or its name; it must be the one behind the battle embeddings. By default the saved
             index's, or RouteLLM's text-embedding-3-small.
-        dtype: how embeddings are stored: ``float32``, ``float16`` or ``int8`` (a half and a quarter of the memory, and
-            faster to score; docs/decisions/0002 has the errors), or ``float64``. ``"auto"`` keeps a saved index's type;
-            from data sets it is ``float32`` below 128 MB, above ``int8`` on a CPU and ``float16`` on a GPU.
+        dtype: how embeddings are stored: ``float32``, or ``int8`` (a quarter of the memory, and faster to score;
+            docs/decisions/0002 has the errors). ``"auto"`` keeps a saved index's type; from data sets it is ``float32``
+            below 128 MB and ``int8`` above.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"`` … Only a GPU needs PyTorch.
         tile_bytes: most memory for the similarities at a time; a larger batch is worked off in parts.
         count_self_battles: True treats a battle within one tier as RouteLLM does, False leaves it out (see
@@ -83,14 +123,6 @@ class SimilarityWeightedRouter(Router):
 
     name: ClassVar[str] = "sw_ranking"
 
-    _embedder: Embedder
-    _extending: threading.Lock
-    _only_in_memory: bool
-    _options: _Options
-    _pair: tuple[str, str]
-    _quantiles: FloatArray | None
-    _state: ScoringState
-
     def __init__(
         self,
         *,
@@ -103,23 +135,44 @@ class SimilarityWeightedRouter(Router):
         embedder: str | Mapping[str, Any] | Embedder | None = None,
         dtype: str = "auto",
         device: str = "auto",
-        tile_bytes: int = 64 << 20,
+        tile_bytes: int = _TILE_BYTES,
         count_self_battles: bool | None = None,
         revision: str | None = None,
     ) -> None:
-        options = _Options(strong_model, weak_model, num_tiers, embedder, dtype, device, tile_bytes, count_self_battles)
-        if arena_battle_datasets is None:
-            if arena_embedding_datasets is not None:
-                raise ConfigError("sw_ranking: arena_embedding_datasets needs arena_battle_datasets")
-            self._restore("default" if checkpoint_path is None else checkpoint_path, revision, options)
-        else:
+        self._start(device, tile_bytes)
+        if arena_battle_datasets is not None:
             if checkpoint_path is not None:
                 raise ConfigError("sw_ranking: give either arena_battle_datasets or checkpoint_path, not both")
             table = load_battles(_sources(arena_battle_datasets, "arena_battle_datasets"))
             batches = None
             if arena_embedding_datasets is not None:
                 batches = embedding_batches(_sources(arena_embedding_datasets, "arena_embedding_datasets"))
-            self._build(table, batches, options)
+            self._build(
+                table,
+                batches,
+                embedder=embedder or _PUBLISHED_EMBEDDER,
+                pair=(strong_model or _PUBLISHED_PAIR[0], weak_model or _PUBLISHED_PAIR[1]),
+                num_tiers=10 if num_tiers is None else num_tiers,
+                dtype=dtype,
+                count_self_battles=count_self_battles is not False,
+            )
+            return
+        if arena_embedding_datasets is not None:
+            raise ConfigError("sw_ranking: arena_embedding_datasets needs arena_battle_datasets")
+        folder = _index_folder("default" if checkpoint_path is None else checkpoint_path, revision)
+        saved = read_index(folder, num_tiers=num_tiers, count_self_battles=count_self_battles)
+        self._embedder = load_embedder(saved.embedder if embedder is None else embedder)
+        if self._embedder.name != saved.embedder:
+            raise ConfigError(
+                f"sw_ranking: the index {str(folder)!r} was built with the embedder {saved.embedder!r} and cannot "
+                f"score vectors of {self._embedder.name!r}"
+            )
+        index = saved.index
+        self._pair = (strong_model or saved.pair[0], weak_model or saved.pair[1])
+        self._quantiles = saved.reference_quantiles if self._pair == saved.pair else None
+        self._state = self._placed(
+            index if dtype == "auto" else index.converted(storage_type_for(dtype, index.float32_bytes))
+        )
 
     @classmethod
     def from_arrays(
@@ -133,7 +186,7 @@ class SimilarityWeightedRouter(Router):
         num_tiers: int = 10,
         dtype: str = "auto",
         device: str = "auto",
-        tile_bytes: int = 64 << 20,
+        tile_bytes: int = _TILE_BYTES,
         count_self_battles: bool = True,
     ) -> SimilarityWeightedRouter:
         """Build a router from n battles in memory, already preprocessed.
@@ -141,29 +194,34 @@ class SimilarityWeightedRouter(Router):
         ``embeddings`` has shape (n, d), or is None to embed ``battles.prompts``; the rest is as for the constructor.
         """
         router = cls.__new__(cls)
-        options = _Options(strong_model, weak_model, num_tiers, embedder, dtype, device, tile_bytes, count_self_battles)
-        router._build(battles, None if embeddings is None else [np.asarray(embeddings)], options)
-        router._only_in_memory = True
+        router._start(device, tile_bytes)
+        router._build(
+            battles,
+            None if embeddings is None else [np.asarray(embeddings)],
+            embedder=embedder,
+            pair=(strong_model, weak_model),
+            num_tiers=num_tiers,
+            dtype=dtype,
+            count_self_battles=count_self_battles,
+        )
         return router
 
     def score(self, prompts: Sequence[str]) -> FloatArray:
         """Return 1 / (1 + 10^((R_weak − R_strong) / 400)), R being the tiers' ratings; shape (n,), float64."""
         state = self._state
         scores = np.empty(len(prompts), dtype=np.float64)
-        for start in range(0, len(prompts), state.batch):
-            part = prompts[start : start + state.batch]
+        for start in range(0, len(prompts), _EMBED_BATCH):
+            part = prompts[start : start + _EMBED_BATCH]
             scores[start : start + len(part)] = state.win_rates(self._embed(part, state.index.dimension))
         return scores
 
     def score_embeddings(self, embeddings: npt.ArrayLike) -> FloatArray:
         """Score prompts that the battles' embedder has embedded already, shape (n, d)."""
-        state = self._state
-        return state.in_parts(np.asarray(embeddings), state.win_rates)
+        return self._state.win_rates(np.asarray(embeddings))
 
     def tier_ratings(self, embeddings: npt.ArrayLike) -> FloatArray:
         """Return the Elo rating of every tier for each embedded prompt, shape (n, num_tiers), float64."""
-        state = self._state
-        return state.in_parts(np.asarray(embeddings), state.ratings)
+        return elo_from_strengths(self._state.strengths(np.asarray(embeddings)))
 
     @property
     def model2tier(self) -> dict[str, int]:
@@ -187,8 +245,7 @@ class SimilarityWeightedRouter(Router):
         with self._extending:
             batches = self._embedded(battles) if embeddings is None else [np.asarray(embeddings)]
             self._state = self._placed(self._state.index.extended(battles, batches))
-            self._quantiles = None
-            self._only_in_memory = True
+            self._quantiles = self.loaded_from = None
 
     def save(
         self, path: str | Path, *, dtype: str | None = None, reference_quantiles: npt.ArrayLike | None = None
@@ -197,21 +254,22 @@ class SimilarityWeightedRouter(Router):
 
         Args:
             path: the folder.
-            dtype: store embeddings as ``float32``, ``float16`` or ``int8``; None keeps their type.
+            dtype: store embeddings as ``float32`` or ``int8``; None keeps their type.
             reference_quantiles: score quantiles over reference traffic, shape (1001,), for calibration without data.
         """
-        quantiles = self._quantiles
-        if reference_quantiles is not None:
-            quantiles = checked_quantiles(np.asarray(reference_quantiles, dtype=np.float64))
+        quantiles = checked_quantiles(reference_quantiles, source=f"{self.name}.save")
         facts: dict[str, Any] = {
             "strong_model": self._pair[0],
             "weak_model": self._pair[1],
             "embedder": self._embedder.name,
         }
-        if quantiles is not None:
-            facts["reference_quantiles"] = quantiles.tolist()
-        kind = None if dtype is None else checked_storage_type(dtype)
-        write_index(self._state.index, Path(path), facts=facts, storage_type=kind)
+        kept = self._quantiles if quantiles is None else quantiles
+        if kept is not None:
+            facts["reference_quantiles"] = kept.tolist()
+        index = self._state.index
+        kind = index.storage_type if dtype is None else storage_type_for(dtype, index.float32_bytes)
+        with publish(path) as staged:
+            write_index(index.converted(kind), staged, facts=facts)
 
     @property
     def fingerprint(self) -> str:
@@ -226,9 +284,7 @@ class SimilarityWeightedRouter(Router):
     @property
     def prompt_limit(self) -> str:
         """The embedder's."""
-        return str(
-            getattr(self._embedder, "prompt_limit", "Long prompts are truncated at the embedding model's limit.")
-        )
+        return prompt_limit_of(self._embedder)
 
     def describe(self) -> dict[str, Any]:
         """Return battles, tiers, embedder, storage and device beside the base facts."""
@@ -245,61 +301,34 @@ class SimilarityWeightedRouter(Router):
             "device": self._state.runs_on,
         }
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self._only_in_memory:
-            raise ConfigError(
-                "an sw_ranking router built or extended in memory is not pickled; save(path) it and load it with "
-                "checkpoint_path"
-            )
-        return super().__reduce__()
+    def __getstate__(self) -> dict[str, Any]:
+        # What is on the device stays there; the index is placed anew where the pickle arrives.
+        return {**vars(self), "_extending": None, "_state": self._state.index}
 
-    def _build(self, table: BattleTable, batches: Iterable[npt.NDArray[Any]] | None, options: _Options) -> None:
-        self._embedder = load_embedder(_PUBLISHED_EMBEDDER if options.embedder is None else options.embedder)
-        kind: StorageType | Callable[[int], StorageType] = (
-            partial(default_storage_type, device=options.device)
-            if options.dtype == "auto"
-            else checked_storage_type(options.dtype)
-        )
-        index = BattleIndex.build(
-            table,
-            self._embedded(table) if batches is None else batches,
-            storage_type=kind,
-            num_tiers=10 if options.num_tiers is None else options.num_tiers,
-            count_self_battles=options.count_self_battles is not False,
-        )
-        self._finish(index, _PUBLISHED_PAIR, options, None)
-
-    def _restore(self, checkpoint_path: str | Path, revision: str | None, options: _Options) -> None:
-        if checkpoint_path == "default":
-            folder = ASSETS / self.name
-            if not folder.is_dir():
-                raise CheckpointError(
-                    "this build of routellm-core ships no sw_ranking index; give arena_battle_datasets and "
-                    "arena_embedding_datasets, or the checkpoint_path of a saved index"
-                )
-        else:
-            folder = resolve_checkpoint(checkpoint_path, revision=revision)
-        saved = read_index(folder, num_tiers=options.num_tiers, count_self_battles=options.count_self_battles)
-        self._embedder = load_embedder(saved.embedder if options.embedder is None else options.embedder)
-        if self._embedder.name != saved.embedder:
-            raise ConfigError(
-                f"sw_ranking: the index {str(folder)!r} was built with the embedder {saved.embedder!r} and cannot "
-                f"score vectors of {self._embedder.name!r}"
-            )
-        index = saved.index
-        if options.dtype != "auto":
-            index = index.converted(checked_storage_type(options.dtype))
-        self._finish(index, saved.pair, options, saved.reference_quantiles)
-
-    def _finish(
-        self, index: BattleIndex, pair: tuple[str, str], options: _Options, quantiles: FloatArray | None
-    ) -> None:
-        self._options = options
-        self._only_in_memory = False
-        self._pair = (options.strong_model or pair[0], options.weak_model or pair[1])
-        self._quantiles = quantiles if self._pair == pair else None
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
         self._extending = threading.Lock()
-        self._state = self._placed(index)
+        self._state = self._placed(state["_state"])
+
+    def _start(self, device: str, tile_bytes: int) -> None:
+        if tile_bytes < 1:
+            raise ConfigError(f"sw_ranking: tile_bytes is {tile_bytes}; it must be at least 1")
+        self._device, self._tile_bytes = device, tile_bytes
+        self._extending = threading.Lock()
+
+    def _build(
+        self,
+        table: BattleTable,
+        batches: Iterable[npt.NDArray[Any]] | None,
+        *,
+        embedder: str | Mapping[str, Any] | Embedder,
+        pair: tuple[str, str],
+        **options: Any,
+    ) -> None:
+        self._embedder, self._pair, self._quantiles = load_embedder(embedder), pair, None
+        self._state = self._placed(
+            BattleIndex.build(table, self._embedded(table) if batches is None else batches, **options)
+        )
 
     def _placed(self, index: BattleIndex) -> ScoringState:
         for model in self._pair:
@@ -316,7 +345,7 @@ class SimilarityWeightedRouter(Router):
                 f"sw_ranking: the embedder {self._embedder.name!r} returns vectors of length "
                 f"{self._embedder.dimension}, the battle embeddings have {index.dimension}"
             )
-        return ScoringState(index, self._pair, self._options.device, self._options.tile_bytes)
+        return ScoringState(index, self._pair, self._device, self._tile_bytes)
 
     def _embed(self, prompts: Sequence[str], dimension: int) -> Embeddings:
         embeddings = np.asarray(self._embedder.embed(prompts), dtype=np.float32)
@@ -332,6 +361,18 @@ class SimilarityWeightedRouter(Router):
             raise ConfigError("sw_ranking: without embeddings, the battle table must keep its prompts to embed them")
         starts = range(0, len(table), _EMBED_BATCH)
         return (self._embedder.embed(list(table.prompts[start : start + _EMBED_BATCH])) for start in starts)
+
+
+def _index_folder(checkpoint_path: str | Path, revision: str | None) -> Path:
+    if checkpoint_path != "default":
+        return resolve_checkpoint(checkpoint_path, revision=revision)
+    folder = ASSETS / SimilarityWeightedRouter.name
+    if not folder.is_dir():
+        raise CheckpointError(
+            "this build of routellm-core ships no sw_ranking index; give arena_battle_datasets and "
+            "arena_embedding_datasets, or the checkpoint_path of a saved index"
+        )
+    return folder
 
 
 def _sources(value: Any, option: str) -> list[str | Path]:

@@ -1,213 +1,162 @@
-"""Battle embeddings, normalised once and stored compactly, and their cosine similarity to prompts."""
+"""From prompt embeddings to similarity weights summed by group of battles: the one expensive step of ``sw_ranking``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeAlias, get_args
+import math
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from routellm_core.errors import ConfigError
+from routellm_core.errors import MissingExtraError
+from routellm_core.routers.sw_ranking.storage import SMALL_INDEX_BYTES, Float32, StoredEmbeddings, quantise_rows
 
-__all__ = [
-    "EmbeddingWriter",
-    "NumpySimilarity",
-    "Similarity",
-    "StorageType",
-    "StoredEmbeddings",
-    "checked_storage_type",
-    "quantise_rows",
-    "unit_rows",
-]
+__all__ = ["BattleWeights", "GroupSums", "NumpyGroupSums", "Starts", "make_group_sums", "weight_exponents"]
 
-Float32 = npt.NDArray[np.float32]
-StorageType: TypeAlias = Literal["float64", "float32", "float16", "int8"]
-"""float64 is for checking the others: prompts then stay in float64 too."""
+Starts: TypeAlias = Sequence[npt.NDArray[np.intp]]
+BattleWeights: TypeAlias = Sequence[Float32 | None]
 
-_TILE_BYTES = 12 << 20
-"""Float32 rows widened at a time: large enough for an efficient matrix product (2,048 rows of 1,536)."""
-
-_WRITE_ROWS = 512
-"""Rows normalised at a time while loading; the float64 copies of more would show in the peak memory."""
+_LARGEST_FACTOR = 1e30  # a similarity times this is still a float32
 
 
-def checked_storage_type(value: str) -> StorageType:
-    """Return ``value`` if it names a storage type.
+def weight_exponents(largest: npt.ArrayLike, smallest: npt.ArrayLike) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return what turns similarities s into battle weights: 2^(factor · s − offset), at most 1.
 
-    Raises:
-        ConfigError: it does not.
-    """
-    if value not in get_args(StorageType):
-        raise ConfigError(f"dtype {value!r} is not one of {', '.join(get_args(StorageType))}")
-    return value  # type: ignore[return-value]  # narrowed by the check above
-
-
-def unit_rows(vectors: npt.NDArray[Any], dtype: Any = np.float32) -> npt.NDArray[Any]:
-    """Scale each row to length 1; a row of zeros stays zero. Norms are computed in float64.
+    They are RouteLLM's 10·10^(s / max s) (arXiv 2406.18665, section 4.2) divided by the prompt's largest one, which
+    does not change the fit and keeps the power from overflowing. RouteLLM divides by the largest similarity whatever
+    its sign: below zero, the least similar battle weighs most. Where it is zero, RouteLLM divides by zero; here all
+    battles then weigh the same.
 
     Args:
-        vectors: shape (n, d).
-        dtype: of the result.
-    """
-    wide = np.asarray(vectors, dtype=np.float64)
-    norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-    return np.asarray(wide / np.where(norms > 0, norms, 1.0)[:, None], dtype=dtype)
-
-
-def quantise_rows(units: Float32) -> tuple[npt.NDArray[np.int8], Float32]:
-    """Round each row to 255 levels between ± its largest magnitude.
+        largest: each prompt's largest similarity, shape (B,).
+        smallest: its smallest, likewise.
 
     Returns:
-        levels, shape (n, d), in −127 … 127, and the row's step, shape (n,): row ≈ step · levels.
+        factor and offset, shape (B,), float64.
     """
-    peaks = np.abs(units).max(axis=1, initial=0.0)
-    steps = np.where(peaks > 0, peaks / 127.0, 1.0).astype(np.float32)
-    return np.rint(units / steps[:, None]).astype(np.int8), steps
+    top, bottom = np.asarray(largest, dtype=np.float64), np.asarray(smallest, dtype=np.float64)
+    factor = np.divide(math.log2(10.0), top, out=np.zeros_like(top), where=top != 0.0)
+    factor = np.clip(factor, -_LARGEST_FACTOR, _LARGEST_FACTOR)
+    return factor, factor * np.where(top > 0.0, top, bottom)
 
 
-@dataclass(frozen=True, eq=False)
-class StoredEmbeddings:
-    """Unit-length rows in a storage type.
+class GroupSums(Protocol):
+    """Sums each prompt's battle weights within groups of consecutive battles, on some device."""
 
-    Attributes:
-        values: shape (n, d), float32, float16 or int8.
-        steps: shape (n,), float32: what to multiply a row of int8 levels by; None for the floating types.
-    """
-
-    values: npt.NDArray[Any]
-    steps: Float32 | None = None
-
-    @property
-    def rows(self) -> int:
-        """Number of embeddings."""
-        return int(self.values.shape[0])
-
-    @property
-    def dimension(self) -> int:
-        """Length of an embedding."""
-        return int(self.values.shape[1])
-
-    @property
-    def tile_rows(self) -> int:
-        """How many rows to widen at a time."""
-        return max(1, min(self.rows, _TILE_BYTES // (4 * self.dimension)))
-
-    @property
-    def storage_type(self) -> StorageType:
-        """How the rows are stored."""
-        return checked_storage_type(str(self.values.dtype))
-
-    @property
-    def prompt_dtype(self) -> Any:
-        """The dtype that prompts are normalised to: float64 for float64 rows, else float32."""
-        return np.float64 if self.values.dtype == np.float64 else np.float32
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return int(self.values.nbytes) + (0 if self.steps is None else int(self.steps.nbytes))
-
-    def widened(self, start: int, stop: int) -> Float32:
-        """Return rows ``start`` to ``stop`` in float32, shape (stop − start, d)."""
-        rows = self.values[start:stop].astype(np.float32)
-        if self.steps is not None:
-            rows *= self.steps[start:stop, None]
-        return rows
-
-    def as_float32(self) -> StoredEmbeddings:
-        """Return the rows in float32, as they stand."""
-        return StoredEmbeddings(self.widened(0, self.rows))
-
-    def converted(self, storage_type: StorageType) -> StoredEmbeddings:
-        """Return the same rows in another storage type, tile by tile; itself where the type is the same."""
-        if storage_type == self.storage_type:
-            return self
-        writer = EmbeddingWriter(self.rows, self.dimension, storage_type)
-        # Rows are renormalised on the way, which undoes most of what rounding did to their lengths.
-        for start in range(0, self.rows, self.tile_rows):
-            stop = min(start + self.tile_rows, self.rows)
-            writer.write(self.widened(start, stop), np.arange(start, stop))
-        return writer.finish()
-
-
-class EmbeddingWriter:
-    """Fills a :class:`StoredEmbeddings` batch by batch, so that loading needs no second copy.
-
-    Args:
-        rows: how many embeddings there will be.
-        dimension: their length.
-        storage_type: how to store them.
-    """
-
-    def __init__(self, rows: int, dimension: int, storage_type: StorageType) -> None:
-        self._values = np.zeros((rows, dimension), dtype=storage_type)
-        self._steps = np.ones(rows, dtype=np.float32) if storage_type == "int8" else None
-
-    def write(self, vectors: npt.NDArray[Any], destinations: npt.NDArray[np.integer[Any]]) -> None:
-        """Normalise ``vectors``, shape (k, d), and store them in the rows ``destinations``, shape (k,).
-
-        Raises:
-            ConfigError: another length than the first embeddings', or a value that is not finite.
-        """
-        if vectors.ndim != 2 or vectors.shape[1] != self._values.shape[1]:
-            raise ConfigError(
-                f"embeddings have shape {vectors.shape} where rows of length {self._values.shape[1]} are expected"
-            )
-        if not np.isfinite(vectors).all():
-            raise ConfigError("battle embeddings must be finite numbers; found NaN or infinity")
-        for start in range(0, len(vectors), _WRITE_ROWS):
-            units = unit_rows(
-                vectors[start : start + _WRITE_ROWS], np.float64 if self._values.dtype == np.float64 else np.float32
-            )
-            rows = destinations[start : start + _WRITE_ROWS]
-            if self._steps is None:
-                self._values[rows] = units
-            else:
-                self._values[rows], self._steps[rows] = quantise_rows(units)
-
-    def finish(self) -> StoredEmbeddings:
-        """Return what was written."""
-        return StoredEmbeddings(self._values, self._steps)
-
-
-class Similarity(Protocol):
-    """Computes cosine similarities on some device."""
-
-    def cosines(self, prompts: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return cosine similarities.
+    def __call__(self, prompts: Float32) -> npt.NDArray[Any]:
+        """Return the sums.
 
         Args:
-            prompts: shape (B, d), unit rows of ``StoredEmbeddings.prompt_dtype``.
+            prompts: shape (B, d), unit rows.
 
         Returns:
-            shape (B, n), of the prompts' dtype, C-contiguous, owned by the caller.
+            shape (B, G), float32: the sum over the group's battles of the weights of :func:`weight_exponents`, times
+            each battle's own.
         """
         ...
 
 
-class NumpySimilarity:
-    """Cosines by NumPy: one matrix product over float32 or float64 rows, or one per widened tile of compact ones.
+class NumpyGroupSums:
+    """Group sums on the CPU.
 
-    Extra memory beside the result: nothing for float32, one tile (12 MB) otherwise.
+    Args:
+        blocks: embeddings, each block sorted by group.
+        starts: per block the first row of each group, ascending, from 0.
+        weights: per block the battles' own weights, shape (n,), or None.
+        integers: what multiplies int8 prompts, shape (B, d), and int8 rows, shape (n, d), to (B, n) int32; None where
+            there is nothing faster than widening tiles.
     """
 
-    def __init__(self, stored: StoredEmbeddings) -> None:
-        self._stored = stored
+    def __init__(
+        self,
+        blocks: Sequence[StoredEmbeddings],
+        starts: Starts,
+        weights: BattleWeights,
+        *,
+        integers: Callable[[npt.NDArray[np.int8], npt.NDArray[np.int8]], npt.NDArray[np.int32]] | None = None,
+    ) -> None:
+        self._blocks, self._starts, self._weights, self._integers = blocks, starts, weights, integers
 
-    def cosines(self, prompts: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """See :meth:`Similarity.cosines`."""
-        stored = self._stored
-        if stored.values.dtype == prompts.dtype:
+    def __call__(self, prompts: Float32) -> Float32:
+        """See :meth:`GroupSums.__call__`."""
+        cosines = [self._cosines(prompts, block) for block in self._blocks]
+        # Prompt by prompt: one row of similarities stays in the processor's cache through all the steps.
+        return np.stack([self._sums_of_prompt([part[row] for part in cosines]) for row in range(len(prompts))])
+
+    def _sums_of_prompt(self, cosines: list[Float32]) -> Float32:
+        factor, offset = weight_exponents(max(part.max() for part in cosines), min(part.min() for part in cosines))
+        sums = []
+        for part, first, weight in zip(cosines, self._starts, self._weights, strict=True):
+            part *= np.float32(factor)
+            part -= np.float32(offset)
+            np.exp2(part, out=part)
+            if weight is not None:
+                part *= weight
+            sums.append(np.add.reduceat(part, first))
+        return np.concatenate(sums)
+
+    def _cosines(self, prompts: Float32, stored: StoredEmbeddings) -> Float32:
+        """Return cosine similarities, shape (B, n)."""
+        if stored.steps is None:
             return np.asarray(prompts @ stored.values.T)
-        result = np.empty((len(prompts), stored.rows), dtype=np.float32)
-        tile = np.empty((stored.tile_rows, stored.dimension), dtype=np.float32)
-        for start in range(0, stored.rows, stored.tile_rows):
-            stop = min(start + stored.tile_rows, stored.rows)
-            rows = tile[: stop - start]
-            np.copyto(rows, stored.values[start:stop], casting="unsafe")
-            # Rows times prompts, then transposed: the other order repacks the prompts for every tile.
-            result[:, start:stop] = (rows @ prompts[0])[None] if len(prompts) == 1 else (rows @ prompts.T).T
-        if stored.steps is not None:
-            result *= stored.steps
+        if self._integers is not None:
+            levels, prompt_steps = quantise_rows(prompts)
+            # The largest sum, 127² · d, stays far inside 32 bits for any embedding length below 133,000.
+            result = self._integers(levels, stored.values).astype(np.float32)
+            result *= prompt_steps[:, None]
+        else:
+            result = np.empty((len(prompts), stored.rows), dtype=np.float32)
+            for tile in stored.tiles():
+                rows = stored.values[tile].astype(np.float32)
+                # Rows times prompts, then transposed: the other order repacks the prompts for every tile.
+                result[:, tile] = (rows @ prompts[0])[None] if len(prompts) == 1 else (rows @ prompts.T).T
+        result *= stored.steps
         return result
+
+
+def make_group_sums(
+    blocks: Sequence[StoredEmbeddings], starts: Starts, weights: BattleWeights, *, device: str
+) -> tuple[GroupSums, str]:
+    """Choose where to compute.
+
+    NumPy for float32 rows on a CPU, and for small indexes, since importing PyTorch takes longer (1.6 s) than thousands
+    of scores; PyTorch on a GPU, and for the integer product of large int8 indexes where it is installed, since NumPy
+    has to widen those tile by tile for every batch.
+
+    Args:
+        blocks: embeddings, each block sorted by group.
+        starts: per block the first row of each group.
+        weights: per block the battles' own weights, or None where all count alike.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` …
+
+    Returns:
+        the summing object, and a few words on what it runs on.
+
+    Raises:
+        ConfigError: an unknown or absent device.
+        MissingExtraError: a GPU is asked for and PyTorch is not installed.
+    """
+    is_small = sum(block.nbytes for block in blocks) < SMALL_INDEX_BYTES
+    has_torch = find_spec("torch") is not None
+    if device == "auto" and (is_small or not has_torch):
+        device = "cpu"
+    if device != "cpu":
+        if not has_torch:
+            raise MissingExtraError("torch", "torch", f"sw_ranking on device {device!r}")
+        from routellm_core.routers.transformer.batching import resolve_device
+
+        chosen = resolve_device(device)
+        if chosen.type != "cpu":
+            from routellm_core.routers.sw_ranking.similarity_torch import TorchGroupSums
+
+            return TorchGroupSums(blocks, starts, weights, device=chosen), f"torch on {chosen}"
+    if is_small:
+        blocks = [StoredEmbeddings(block.widened()) if block.steps is not None else block for block in blocks]
+    elif has_torch and any(block.steps is not None for block in blocks):
+        from routellm_core.routers.sw_ranking.similarity_torch import integer_product
+
+        if (product := integer_product()) is not None:
+            return NumpyGroupSums(blocks, starts, weights, integers=product), "torch on cpu"
+    return NumpyGroupSums(blocks, starts, weights), "numpy on cpu"

@@ -14,29 +14,17 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from routellm_core._files import resolve_checkpoint
+from routellm_core.embeddings.base import encodable
 from routellm_core.errors import CheckpointError, ConfigError, ScoringError
-from routellm_core.routers.base import Router
-from routellm_core.routers.reference import ScoreReference
-from routellm_core.routers.transformer.batching import (
-    plan_batches,
-    progress_bar,
-    resolve_device,
-    resolve_dtype,
-    run_batches,
-    torch,
-)
-from routellm_core.routers.transformer.loading import clean_text, digest_of, load_model, load_tokenizer, weight_files
+from routellm_core.metrics.scores import softmax
+from routellm_core.routers.transformer.batching import plan_batches, run_batches, torch
+from routellm_core.routers.transformer.loading import digest_of, load_model, load_tokenizer, weight_files
+from routellm_core.routers.transformer.router import TransformerRouter
 from routellm_core.types import FloatArray
 
 __all__ = ["BERTRouter", "encode_prompts", "strong_win_rates", "token_limit"]
 
-_WINDOW = 8192
-"""Prompts tokenised and sorted together; a longer list is worked off in windows, in constant memory."""
-
 _CHARACTERS_PER_TOKEN = 64
-_TOKEN_BUDGETS = {"cpu": 4096}
-_GPU_TOKEN_BUDGET = 65_536
 
 
 def strong_win_rates(logits: npt.ArrayLike) -> FloatArray:
@@ -48,12 +36,10 @@ def strong_win_rates(logits: npt.ArrayLike) -> FloatArray:
     Returns:
         shape (n,), float64, in [0, 1].
     """
-    values = np.asarray(logits, dtype=np.float64)
-    powers = np.exp(values - values.max(axis=1, keepdims=True))
-    return np.asarray(powers[:, :-2].sum(axis=1) / powers.sum(axis=1))
+    return np.asarray(softmax(logits)[:, :-2].sum(axis=1))
 
 
-class BERTRouter(Router):
+class BERTRouter(TransformerRouter):
     """Scores with a fine-tuned encoder such as ``routellm/bert_gpt4_augmented`` (XLM-RoBERTa-base).
 
     Args:
@@ -75,6 +61,8 @@ class BERTRouter(Router):
     """
 
     name: ClassVar[str] = "bert"
+    window: ClassVar[int] = 8192
+    token_budgets: ClassVar[tuple[int, int]] = (4096, 65_536)
 
     def __init__(
         self,
@@ -88,66 +76,38 @@ class BERTRouter(Router):
         revision: str | None = None,
         show_progress: bool = False,
     ) -> None:
+        super().__init__({name: value for name, value in locals().items() if name not in ("self", "__class__")})
         if num_labels < 3:
             raise ConfigError(f"bert: num_labels is {num_labels}; strong, tie and weak take at least 3")
-        self._checkpoint, self._show_progress = str(checkpoint_path), show_progress
-        self._device = resolve_device(device)
-        self._dtype = resolve_dtype(dtype, self._device)
-        folder = resolve_checkpoint(checkpoint_path, revision=revision)
         self._model = load_model(
             "AutoModelForSequenceClassification",
-            folder,
-            dtype=self._dtype,
-            device=self._device,
+            self.folder,
+            dtype=self.dtype,
+            device=self.device,
             num_labels=num_labels,
         )
-        self._tokenizer = load_tokenizer(folder)
+        self._tokenizer = load_tokenizer(self.folder)
         if self._tokenizer.pad_token is None:
-            raise CheckpointError(f"the tokenizer of {folder} has no padding token")
-        reference = ScoreReference.load(folder)
+            raise CheckpointError(f"the tokenizer of {self.folder} has no padding token")
+        trained_with = self.saved.max_tokens
         self._max_tokens = token_limit(
-            self._model.config, self._tokenizer, reference.max_tokens if max_tokens is None else max_tokens
+            self._model.config, self._tokenizer, trained_with if max_tokens is None else max_tokens
         )
-        as_trained = reference.max_tokens in (None, self._max_tokens)
-        self._quantiles = reference.quantiles if as_trained else None
-        self._token_budget = token_budget or _TOKEN_BUDGETS.get(self._device.type, _GPU_TOKEN_BUDGET)
-        self._digest = digest_of([folder / "config.json", *weight_files(folder)])
+        self._quantiles = self.saved.quantiles if trained_with in (None, self._max_tokens) else None
+        self._digest = digest_of([self.folder / "config.json", *weight_files(self.folder)])
         # Fast tokenizers keep truncation settings in themselves and refuse to be used from two threads at once.
         self._tokenizing = threading.Lock()
-
-    def score(self, prompts: Sequence[str]) -> FloatArray:
-        """Return 1 − P(tie) − P(weak wins), shape (n,), float64."""
-        with progress_bar(len(prompts), label=self.name, shown=self._show_progress) as advance:
-            windows = [
-                self._score_window(prompts[at : at + _WINDOW], advance) for at in range(0, len(prompts), _WINDOW)
-            ]
-        return np.concatenate(windows) if windows else np.empty(0)
 
     @property
     def fingerprint(self) -> str:
         """Checkpoint digest, dtype and token limit."""
-        return f"{self.name}:{self._digest}:{str(self._dtype).removeprefix('torch.')}:{self._max_tokens}"
-
-    @property
-    def reference_quantiles(self) -> FloatArray | None:
-        """The checkpoint's, which hold for the token limit of its training only."""
-        return self._quantiles
+        return f"{self.name}:{self._digest}:{self.precision}:{self._max_tokens}"
 
     @property
     def prompt_limit(self) -> str:
         """Where a prompt is cut."""
         characters = self._max_tokens * _CHARACTERS_PER_TOKEN
         return f"Prompts are cut after {self._max_tokens} tokens (or {characters:,} characters)."
-
-    def describe(self) -> dict[str, Any]:
-        """Return checkpoint, device, dtype and token budget beside the base facts."""
-        return {
-            **super().describe(),
-            "checkpoint": self._checkpoint,
-            "device": str(self._device),
-            "dtype": str(self._dtype).removeprefix("torch."),
-            "token_budget": self._token_budget,
-        }
 
     def _score_window(self, prompts: Sequence[str], advance: Any) -> npt.NDArray[np.float64]:
         with self._tokenizing:
@@ -156,22 +116,22 @@ class BERTRouter(Router):
 
         def score_batch(indices: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
             columns = {name: [values[index] for index in indices] for name, values in encoded.items()}
-            padded = self._tokenizer.pad(columns, return_tensors="pt").to(self._device)
+            padded = self._tokenizer.pad(columns, return_tensors="pt").to(self.device)
             with torch.inference_mode():
                 logits = self._model(**padded).logits.float().cpu().numpy()
             if not np.isfinite(logits).all():
                 raise ScoringError(
-                    f"bert: the model returned NaN or infinity (dtype {self._dtype}); try dtype='float32'"
+                    f"bert: the model returned NaN or infinity (dtype {self.dtype}); try dtype='float32'"
                 )
             return np.asarray(strong_win_rates(logits), dtype=np.float64)
 
-        batches = plan_batches(lengths, token_budget=self._token_budget)
+        batches = plan_batches(lengths, token_budget=self.token_budget)
         return run_batches(batches, score_batch, total=len(prompts), advance=advance)
 
 
 def encode_prompts(tokenizer: Any, prompts: Sequence[str], max_tokens: int) -> Any:
     """Return the tokenizer's columns for ``prompts``, each cut after ``max_tokens``; training takes the same."""
-    texts = [clean_text(prompt, max_tokens * _CHARACTERS_PER_TOKEN) for prompt in prompts]
+    texts = [encodable(prompt[: max_tokens * _CHARACTERS_PER_TOKEN]) for prompt in prompts]
     return tokenizer(texts, truncation=True, max_length=max_tokens)
 
 

@@ -19,23 +19,14 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from routellm_core._files import resolve_checkpoint
 from routellm_core._optional import import_extra
 from routellm_core.errors import CheckpointError, ConfigError, ScoringError
-from routellm_core.routers.base import Router
-from routellm_core.routers.reference import ScoreReference
-from routellm_core.routers.transformer.batching import (
-    plan_batches,
-    progress_bar,
-    resolve_device,
-    resolve_dtype,
-    run_batches,
-    torch,
-)
-from routellm_core.routers.transformer.encoding import SCORE_TOKENS, ClassifierEncoder
+from routellm_core.metrics.scores import softmax
+from routellm_core.routers.transformer.batching import plan_batches, run_batches, torch
 from routellm_core.routers.transformer.loading import digest_of, load_model, load_tokenizer, transformers, weight_files
 from routellm_core.routers.transformer.prefix import PrefixedModel, common_prefix
-from routellm_core.routers.transformer.prompt import ChatFormat, ClassifierPrompt
+from routellm_core.routers.transformer.prompt import SCORE_TOKENS, ChatFormat, ClassifierEncoder, ClassifierPrompt
+from routellm_core.routers.transformer.router import TransformerRouter
 from routellm_core.types import FloatArray
 
 __all__ = ["CausalLLMRouter", "strong_win_rates"]
@@ -43,9 +34,6 @@ __all__ = ["CausalLLMRouter", "strong_win_rates"]
 _log = logging.getLogger(__name__)
 _log.addHandler(logging.NullHandler())
 
-_WINDOW = 4096
-_TOKEN_BUDGETS = {"cpu": 2048}
-_GPU_TOKEN_BUDGET = 32_768
 _QUANTIZATIONS = ("8bit", "4bit")
 _GOOD_ENOUGH = 4
 """RouteLLM's score threshold, for which a checkpoint's reference quantiles hold."""
@@ -61,12 +49,10 @@ def strong_win_rates(logits: npt.ArrayLike, score_threshold: int) -> FloatArray:
     Returns:
         shape (n,), float64, in [0, 1].
     """
-    values = np.asarray(logits, dtype=np.float64)
-    powers = np.exp(values - values.max(axis=1, keepdims=True))
-    return np.asarray(powers[:, : score_threshold - 1].sum(axis=1) / powers.sum(axis=1))
+    return np.asarray(softmax(logits)[:, : score_threshold - 1].sum(axis=1))
 
 
-class CausalLLMRouter(Router):
+class CausalLLMRouter(TransformerRouter):
     """Scores with a fine-tuned causal language model such as ``routellm/causal_llm_gpt4_augmented`` (Llama 3 8B).
 
     Args:
@@ -98,6 +84,8 @@ class CausalLLMRouter(Router):
     """
 
     name: ClassVar[str] = "causal_llm"
+    window: ClassVar[int] = 4096
+    token_budgets: ClassVar[tuple[int, int]] = (2048, 32_768)
 
     def __init__(
         self,
@@ -119,48 +107,33 @@ class CausalLLMRouter(Router):
         revision: str | None = None,
         show_progress: bool = False,
     ) -> None:
+        super().__init__({name: value for name, value in locals().items() if name not in ("self", "__class__")})
         _check_options(score_threshold, special_tokens, num_outputs, model_type, quantization)
-        self._checkpoint, self._show_progress, self._quantization = str(checkpoint_path), show_progress, quantization
         self._threshold = score_threshold
-        self._device = resolve_device(device)
-        self._dtype = resolve_dtype(dtype, self._device)
-        folder = resolve_checkpoint(checkpoint_path, revision=revision)
-        prompt = ClassifierPrompt.load(folder, ChatFormat.from_option(prompt_format))
-        self._encoder = ClassifierEncoder(load_tokenizer(folder, model_id), prompt, special_tokens)
-        model = self._load(folder, quantization, flash_attention_2)
-        reference = ScoreReference.load(folder)
-        self._exact = reference.exact is not False if exact is None else exact
+        prompt = ClassifierPrompt.load(self.folder, ChatFormat.from_option(prompt_format))
+        self._encoder = ClassifierEncoder(load_tokenizer(self.folder, model_id), prompt, special_tokens)
+        model = self._load(quantization, flash_attention_2)
+        saved = self.saved
+        self._exact = saved.exact is not False if exact is None else exact
         positions = getattr(model.config, "max_position_embeddings", None) or self._encoder.tokenizer.model_max_length
         self._max_tokens = self._encoder.limit_to(
-            int(positions), reference.max_tokens if max_tokens is None else max_tokens
+            int(positions), saved.max_tokens if max_tokens is None else max_tokens
         )
-        as_trained = reference.max_tokens in (None, self._max_tokens) and prompt_format == "llama-3"
-        self._quantiles = reference.quantiles if as_trained and score_threshold == _GOOD_ENOUGH else None
+        as_trained = saved.max_tokens in (None, self._max_tokens) and prompt_format == "llama-3"
+        self._quantiles = saved.quantiles if as_trained and score_threshold == _GOOD_ENOUGH else None
         first, second = self._encoder.encode(["a", "9 z"])
         self._model = PrefixedModel(model, common_prefix(first, second), self._encoder.pad_id)
-        self._token_budget = token_budget or _TOKEN_BUDGETS.get(self._device.type, _GPU_TOKEN_BUDGET)
-        self._digest = digest_of([folder / "config.json", *sorted(folder.glob("*_ft_v5.txt")), *weight_files(folder)])
-
-    def score(self, prompts: Sequence[str]) -> FloatArray:
-        """Return 1 − P(score ≥ threshold), or 1 where the model writes no score; shape (n,), float64."""
-        with progress_bar(len(prompts), label=self.name, shown=self._show_progress) as advance:
-            windows = [
-                self._score_window(prompts[at : at + _WINDOW], advance) for at in range(0, len(prompts), _WINDOW)
-            ]
-        return np.concatenate(windows) if windows else np.empty(0)
+        messages = sorted(self.folder.glob("*_ft_v5.txt"))
+        self._digest = digest_of([self.folder / "config.json", *messages, *weight_files(self.folder)])
 
     @property
     def fingerprint(self) -> str:
         """Checkpoint digest and every option that moves scores."""
-        dtype = self._quantization or str(self._dtype).removeprefix("torch.")
         chat = self._encoder.prompt.chat
         messages = hashlib.sha256(f"{chat.system}\0{chat.user}\0{chat.assistant_header}".encode()).hexdigest()[:8]
-        return f"{self.name}:{self._digest}:{messages}:{dtype}:{self._threshold}:{self._max_tokens}:{self._exact}"
-
-    @property
-    def reference_quantiles(self) -> FloatArray | None:
-        """The checkpoint's, which hold for the score threshold, messages and token limit of its training only."""
-        return self._quantiles
+        return (
+            f"{self.name}:{self._digest}:{messages}:{self.precision}:{self._threshold}:{self._max_tokens}:{self._exact}"
+        )
 
     @property
     def prompt_limit(self) -> str:
@@ -171,20 +144,13 @@ class CausalLLMRouter(Router):
         )
 
     def describe(self) -> dict[str, Any]:
-        """Return checkpoint, device, dtype, shared prefix and token budget beside the base facts."""
-        return {
-            **super().describe(),
-            "checkpoint": self._checkpoint,
-            "device": str(self._device),
-            "dtype": self._quantization or str(self._dtype).removeprefix("torch."),
-            "score_threshold": self._threshold,
-            "shared_prefix_tokens": len(self._model.prefix),
-            "token_budget": self._token_budget,
-        }
+        """Return score threshold and shared prefix beside the facts of every transformer."""
+        facts = {"score_threshold": self._threshold, "shared_prefix_tokens": len(self._model.prefix)}
+        return {**super().describe(), **facts}
 
-    def _load(self, folder: Path, quantization: str | None, flash_attention_2: bool) -> Any:
+    def _load(self, quantization: str | None, flash_attention_2: bool) -> Any:
         options: dict[str, Any] = {"attn_implementation": "flash_attention_2"} if flash_attention_2 else {}
-        device = self._device
+        device = self.device
         if quantization is not None:
             import_extra("bitsandbytes", extra="quantize", purpose=f"quantization={quantization!r}")
             import_extra("accelerate", extra="quantize", purpose=f"quantization={quantization!r}")
@@ -192,14 +158,14 @@ class CausalLLMRouter(Router):
                 load_in_8bit=quantization == "8bit",
                 load_in_4bit=quantization == "4bit",
                 bnb_4bit_quant_type="nf4",
-                bnb_4bit_compute_dtype=self._dtype,
+                bnb_4bit_compute_dtype=self.dtype,
             )
-            options["device_map"], device = {"": self._device}, None
-        model = load_model("AutoModelForCausalLM", folder, dtype=self._dtype, device=device, **options)
+            options["device_map"], device = {"": self.device}, None
+        model = load_model("AutoModelForCausalLM", self.folder, dtype=self.dtype, device=device, **options)
         rows = model.get_input_embeddings().weight.shape[0]
         if max(self._encoder.score_ids) >= rows:
             raise CheckpointError(
-                f"{folder / 'config.json'}: the model has {rows} token embeddings, but the score tokens go up to "
+                f"{self.folder / 'config.json'}: the model has {rows} token embeddings, but the score tokens go up to "
                 f"id {max(self._encoder.score_ids)}; it was not trained as a score classifier"
             )
         return model
@@ -215,7 +181,7 @@ class CausalLLMRouter(Router):
             start = len(prefix) if prefixed else 0
             sequences = [[*whole[int(index)][start:], *self._encoder.header] for index in chosen]
             batches = plan_batches(
-                [len(sequence) for sequence in sequences], token_budget=self._token_budget, fixed_length=start
+                [len(sequence) for sequence in sequences], token_budget=self.token_budget, fixed_length=start
             )
             score_batch = partial(self._score_batch, sequences, prefixed)
             results[chosen] = run_batches(batches, score_batch, total=len(chosen), advance=advance)
@@ -249,7 +215,7 @@ class CausalLLMRouter(Router):
     def _win_rates(self, logits: Any) -> npt.NDArray[np.float64]:
         values = logits.float().cpu().numpy()
         if not np.isfinite(values).all():
-            raise ScoringError(f"causal_llm: the model returned NaN or infinity (dtype {self._dtype}); try 'bfloat16'")
+            raise ScoringError(f"causal_llm: the model returned NaN or infinity (dtype {self.dtype}); try 'bfloat16'")
         return np.asarray(strong_win_rates(values, self._threshold), dtype=np.float64)
 
 

@@ -12,7 +12,7 @@ from routellm_core._files import pickle_hint, read_json, resolve_checkpoint
 from routellm_core._optional import import_extra
 from routellm_core.errors import CheckpointError
 
-__all__ = ["clean_text", "digest_of", "load_model", "load_tokenizer", "weight_files"]
+__all__ = ["digest_of", "load_model", "load_tokenizer", "weight_files"]
 
 transformers: Any = import_extra("transformers", extra="torch", purpose="Scoring with a transformer")
 
@@ -117,13 +117,3 @@ def digest_of(files: list[Path]) -> str:
                 content.seek(sample * (size - _SAMPLE_BYTES) // (_SAMPLES - 1))
                 digest.update(content.read(_SAMPLE_BYTES))
     return digest.hexdigest()
-
-
-def clean_text(text: str, max_characters: int) -> str:
-    """Return ``text`` cut to ``max_characters``, with lone surrogates, which no tokenizer accepts, as U+FFFD."""
-    text = text[:max_characters]
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 import threading
 from collections.abc import Sequence
@@ -82,6 +83,11 @@ def _logits_at(model: Any, wanted: Any, **arguments: Any) -> Any:
         handle.remove()
 
 
+def _cache_parameter(model: Any) -> str:
+    """Return what the model's forward pass calls the cache: transformers 5.24 renamed it, 5.40 drops the old name."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
+
+
 class PrefixedModel:
     """A causal language model that keeps the key/value cache of a shared prefix.
 
@@ -118,7 +124,7 @@ class PrefixedModel:
             return {"use_cache": False}
         cache = copy.deepcopy(self._cache)
         cache.batch_repeat_interleave(batch)
-        return {"past_key_values": cache, "use_cache": True}
+        return {_cache_parameter(self.model): cache, "use_cache": True}
 
     def _prefix_cache(self) -> Any:
         if not self.prefix:
@@ -127,7 +133,7 @@ class PrefixedModel:
             with torch.inference_mode():
                 cache = transformers.DynamicCache(config=self.model.config)
                 ids = torch.tensor([self.prefix], device=self.model.device)
-                self.model(input_ids=ids, past_key_values=cache, use_cache=True)
+                self.model(input_ids=ids, use_cache=True, **{_cache_parameter(self.model): cache})
             if cache.get_seq_length() != len(self.prefix):
                 raise ValueError(f"the cache holds {cache.get_seq_length()} of {len(self.prefix)} tokens")
         except (AttributeError, TypeError, ValueError, RuntimeError) as error:

@@ -58,8 +58,6 @@ class FinetuningState:
     """
 
     def __init__(self, output: Path, run: Mapping[str, Any], *, restart: bool = False) -> None:
-        if output.exists() and not output.is_dir():
-            raise ConfigError(f"{output} is a file; give a folder for the checkpoint")
         self.folder = output / _FOLDER
         self._run = json.loads(json.dumps(run))
         if restart:

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from routellm_core._publish import check_writable_folder, publish
 from routellm_core.metrics.held_out import LENGTH, TRAINED, HeldOut, length_scores
 from routellm_core.routers.base import Router
 from routellm_core.routers.reference import ROUTING_FILE
@@ -148,6 +149,7 @@ class TransformerTraining:
         Raises:
             ConfigError: the training cannot be done; see ``Finetuning``.
         """
+        check_writable_folder(self.output)
         learner = self.start_learner()
         pairs = self.rows.pairs
         rows = LabelledRows(learner.encode(pairs.prompts), self.labels, pairs.weights, self.rows.train, self.rows.stop)
@@ -156,18 +158,25 @@ class TransformerTraining:
         encoded = learner.encode(self.rows.tested.prompts)
         likely = label_probabilities(learner, encoded, token_budget=self.options.token_budget)
         expected_gain = likely @ self._gain_of_labels(likely.shape[1])
-        self.output.mkdir(parents=True, exist_ok=True)
-        learner.save(self.output)
-        # A large model's two copies, the trained one and the router's, need not fit in memory together.
-        max_tokens = learner.max_tokens
-        del learner
-        gc.collect()
         routing: dict[str, Any] = {"router": self.router, "strong_model": self.models[0], "weak_model": self.models[1]}
-        routing |= {"max_tokens": max_tokens, **self.reading}
-        _write_json(self.output / ROUTING_FILE, routing)
-        scores = np.asarray(self.load_router(self.output).score(self.rows.unseen), dtype=np.float64)
+        routing |= {"max_tokens": learner.max_tokens, **self.reading}
+        with publish(self.output) as folder:
+            learner.save(folder)
+            # A large model's two copies, the trained one and the router's, need not fit in memory together.
+            del learner
+            gc.collect()
+            _write_json(folder / ROUTING_FILE, routing)
+            scores = np.asarray(self.load_router(folder).score(self.rows.unseen), dtype=np.float64)
+            held_out = self._held_out(scores, expected_gain)
+            compared = {} if compare is None else dict(compare(held_out))
+            facts = self._facts(losses, provenance) | {"held_out": compared}
+            self._write_texts(folder, routing, scores, facts)
+        state.clear()
+        return TrainedRouter(self.output, self.rows.report, facts, held_out)
+
+    def _held_out(self, scores: npt.NDArray[np.float64], expected_gain: npt.NDArray[np.float64]) -> HeldOut:
         tested = self.rows.tested
-        held_out = HeldOut(
+        return HeldOut(
             how=self.rows.how,
             scores={TRAINED: scores[len(self.rows.stop) :], LENGTH: length_scores(tested.prompts)},
             expected_gain=expected_gain,
@@ -175,10 +184,6 @@ class TransformerTraining:
             weak=tested.weak,
             models=self.models,
         )
-        facts = self._facts(losses, provenance) | {"held_out": {} if compare is None else dict(compare(held_out))}
-        self._write_texts(routing, scores, facts)
-        state.clear()
-        return TrainedRouter(self.output, self.rows.report, facts, held_out)
 
     def _identity(self, base: str, rows: LabelledRows) -> dict[str, Any]:
         """What decides the weights that come out."""
@@ -207,15 +212,15 @@ class TransformerTraining:
         }
 
     def _write_texts(
-        self, routing: Mapping[str, Any], scores: npt.NDArray[np.float64], facts: Mapping[str, Any]
+        self, folder: Path, routing: Mapping[str, Any], scores: npt.NDArray[np.float64], facts: Mapping[str, Any]
     ) -> None:
         advice = "; they are few, so calibrate on your own traffic" if len(scores) < _FEW else ""
         traffic = f"the {len(scores)} rows that no weight was fitted to{advice}"
         quantiles = {"reference_traffic": traffic, "reference_quantiles": reference_quantiles(scores)}
-        _write_json(self.output / ROUTING_FILE, {**routing, **quantiles})
-        _write_json(self.output / "training.json", facts)
+        _write_json(folder / ROUTING_FILE, {**routing, **quantiles})
+        _write_json(folder / "training.json", facts)
         card = rows_card_text(self.output.name, self.opening, facts, reference_traffic=traffic)
-        (self.output / "README.md").write_text(card, encoding="utf-8")
+        (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 def _subset(rows: PairRows, kept: npt.NDArray[np.intp]) -> PairRows:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from routellm_core.errors import ConfigError
+from routellm_core._publish import publish
 from routellm_core.metrics.held_out import HeldOut
 from routellm_core.rows.labelled import PairRows, TrainingRows, pair_rows
 from routellm_core.training.adaptation import constant_direction, folds_by_prompt
@@ -174,8 +174,6 @@ def _measured(
 
 
 def _write(folder: Path, request: ModelsRequest, written: ModelVectors, facts: Mapping[str, Any]) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file; give a folder for the checkpoint")
     strong, weak = (written.vectors[written.models.index(model)] for model in request.pair)
     odds = written.reference @ (strong - weak)
     checkpoint = CheckpointFacts(
@@ -189,6 +187,7 @@ def _write(folder: Path, request: ModelsRequest, written: ModelVectors, facts: M
         tie_margin=written.scale.tie_margin,
     )
     vectors = (written.vectors, written.projection)
-    write_model_vectors(folder, written.models, *vectors, checkpoint, reference=written.reference)
     card = models_card_text(folder.name, request.pair, checkpoint.embedder, facts, written.traffic)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    with publish(folder) as staged:
+        write_model_vectors(staged, written.models, *vectors, checkpoint, reference=written.reference)
+        (staged / "README.md").write_text(card, encoding="utf-8")

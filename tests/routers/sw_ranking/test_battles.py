@@ -9,7 +9,6 @@ from routellm_core.errors import ConfigError
 from routellm_core.routers.sw_ranking.battles import (
     BattleTable,
     embedding_batches,
-    first_turn,
     load_battles,
     preprocess_battles,
 )
@@ -62,10 +61,22 @@ def test_golden_preprocessing(golden, read_json, name):
     assert table.outcome.tolist() == arrays["winner"][kept].tolist()
 
 
-@pytest.mark.parametrize("prompt", ["not json", "{}", "[]", "[null]", "3", None, 7, '"text"'])
-def test_a_prompt_must_be_a_list_of_turns(prompt):
-    with pytest.raises(ConfigError, match="row 3"):
-        first_turn(prompt, row=3)
+def test_a_prompt_is_a_text_or_turns_or_messages():
+    battle = {"model_a": "a", "model_b": "b", "winner": "model_a"}
+    plain = "a plain text that is long enough"
+    turns = ["a turn that is long enough", "another"]
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "a message, long enough"}]
+    table, _ = preprocess_battles([{**battle, "prompt": prompt} for prompt in (plain, turns, messages)])
+    assert table.prompts == (plain, turns[0], "a message, long enough")
+    mixed = ['["a JSON list beside", "texts is a text"]', plain]
+    assert preprocess_battles([{**battle, "prompt": prompt} for prompt in mixed])[0].prompts == tuple(mixed)
+
+
+@pytest.mark.parametrize("prompt", [[], {}, 3, None])
+def test_what_is_no_prompt_is_refused_with_its_row(prompt):
+    battle = {"model_a": "a", "model_b": "b", "winner": "model_a"}
+    with pytest.raises(ConfigError, match="row 2: messages"):
+        preprocess_battles([{**battle, "prompt": "a plain text that is long enough"}, {**battle, "prompt": prompt}])
 
 
 def test_missing_columns():

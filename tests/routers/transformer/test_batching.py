@@ -20,7 +20,7 @@ from routellm_core.routers.transformer.batching import (  # noqa: E402
     resolve_dtype,
     run_batches,
 )
-from routellm_core.routers.transformer.loading import clean_text, digest_of  # noqa: E402
+from routellm_core.routers.transformer.loading import digest_of  # noqa: E402
 
 
 @settings(deadline=None, max_examples=60)
@@ -124,13 +124,6 @@ def test_no_bar_unless_shown(capsys):
     with progress_bar(3, label="x", shown=False) as advance:
         assert advance is None
     assert capsys.readouterr().err == ""
-
-
-def test_clean_text():
-    assert clean_text("plain 日本 🎉", 100) == "plain 日本 🎉"
-    assert clean_text("a\ud800b\udc00", 100) == "a\ufffdb\ufffd"
-    assert clean_text("abcdef", 3) == "abc"
-    clean_text("x\ud83d\ude00", 100).encode("utf-8")  # two halves of one character join
 
 
 def test_digest_sees_any_part_of_a_large_file(tmp_path):

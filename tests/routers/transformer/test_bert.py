@@ -15,7 +15,6 @@ from safetensors.numpy import load_file, save_file
 
 from routellm_core.errors import CheckpointError, ConfigError, ScoringError
 from routellm_core.routers.base import checked_scores
-from routellm_core.routers.transformer import bert
 from routellm_core.routers.transformer.bert import BERTRouter, strong_win_rates
 from routellm_core.testing.contract import RouterContract
 
@@ -79,7 +78,7 @@ def test_token_budget_changes_nothing(router, bert_checkpoint, texts, token_budg
 
 def test_windows_change_nothing(router, texts, monkeypatch):
     expected = router.score(texts * 3)
-    monkeypatch.setattr(bert, "_WINDOW", 4)
+    monkeypatch.setattr(BERTRouter, "window", 4)
     np.testing.assert_allclose(router.score(texts * 3), expected, atol=1e-5)
 
 

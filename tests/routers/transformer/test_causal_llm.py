@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import pickle
 import threading
 from typing import Any
@@ -13,7 +14,7 @@ pytest.importorskip("transformers")
 from routellm_core.errors import CheckpointError, ConfigError, MissingExtraError
 from routellm_core.routers.base import checked_scores
 from routellm_core.routers.transformer.causal_llm import CausalLLMRouter, strong_win_rates
-from routellm_core.routers.transformer.prefix import common_prefix
+from routellm_core.routers.transformer.prefix import PrefixedModel, _cache_parameter, common_prefix
 from routellm_core.routers.transformer.prompt import LLAMA_3, ChatFormat, ClassifierPrompt
 from routellm_core.testing.contract import RouterContract
 
@@ -177,6 +178,35 @@ def test_pickling_reloads_the_checkpoint(trained, texts):
     np.testing.assert_array_equal(copy.score(texts), trained.score(texts))
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_installed_transformers_has_nothing_against_our_calls(causal_checkpoint, texts):
+    router = CausalLLMRouter(checkpoint_path=causal_checkpoint, device="cpu")
+    assert router.describe()["shared_prefix_tokens"] > 10
+    router.score(texts)
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_the_prefix_cache_goes_by_the_name_that_the_model_has_for_it(causal_checkpoint, texts, trained, name):
+    router = CausalLLMRouter(checkpoint_path=causal_checkpoint, device="cpu")
+    model, expected = router._model.model, trained.score(texts)
+    forward, real = type(model).forward, _cache_parameter(model)
+
+    def renamed(input_ids=None, attention_mask=None, position_ids=None, use_cache=None, **rest):
+        assert set(rest) <= {name}
+        return forward(
+            model, input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, use_cache=use_cache,
+            **dict.fromkeys([real] if rest else [], rest.get(name)),
+        )  # fmt: skip
+
+    signature = inspect.signature(renamed)
+    parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+    renamed.__signature__ = signature.replace(parameters=[*list(signature.parameters.values())[:-1], parameter])
+    model.forward = renamed
+    router._model = PrefixedModel(model, router._model.prefix, 1)
+    assert router.describe()["shared_prefix_tokens"] > 10
+    np.testing.assert_allclose(router.score(texts), expected, atol=1e-5)
+
+
 def test_hub_id(hub_cache, causal_checkpoint, trained):
     hub_cache(causal_checkpoint, "someone/causal")
     router = CausalLLMRouter(checkpoint_path="someone/causal", device="cpu")
@@ -275,8 +305,6 @@ def test_other_architectures():
     """Sliding windows, learned positions and no cache at all: the batched pass still equals a plain one."""
     import torch
     import transformers
-
-    from routellm_core.routers.transformer.prefix import PrefixedModel
 
     torch.manual_seed(0)
     mistral = transformers.MistralConfig(

@@ -54,7 +54,7 @@ def resolved(options: Mapping[str, Any]) -> dict[str, Any]:
         result["router"] = resolve_router(given.get("router", config.router), config)
         for name in ("no_prompt_tier", "on_scoring_error"):
             result.setdefault(name, getattr(config, name))
-        result.setdefault("sticky", config.sticky or False)
+        result.setdefault("sticky", config.sticky if "sticky" in config.model_fields_set and config.sticky else False)
         if result["sticky"]:
             result.setdefault("memory", ConversationMemory())
         defaults = {"strong": config.models.strong, "weak": config.models.weak}

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from routellm_core.asking.calls import LabelLimits
-from routellm_core.asking.judge_prompts import comparison_messages, parse_verdict
+from routellm_core.asking.calls import CallLimits
+from routellm_core.asking.judges import comparison_messages, parse_verdict
+from routellm_core.asking.labels import LabelRun
 from routellm_core.asking.prompts import (
     LabelModels,
     LabelParameters,
@@ -18,10 +19,9 @@ from routellm_core.asking.prompts import (
     estimate_calls,
     read_label_prompts,
 )
-from routellm_core.asking.run import LabelRun
 from routellm_core.backends.base import ModelSettings
 from routellm_core.backends.chat import LiteLLMBackend
-from routellm_core.errors import BackendError, ConfigError
+from routellm_core.errors import ConfigError
 from routellm_core.rows.labelled import PairRows, load_rows
 from routellm_core.testing.local_models import LocalModelServer
 
@@ -39,7 +39,7 @@ def prompts(count: int = 4, reference: str | None = None) -> list[LabelPrompt]:
 
 
 def run(models: LabelModels, output: Path, **limits: Any) -> LabelRun:
-    quick = LabelLimits(**{"attempts": 2, "wait_initial": 0.0, "wait_max": 0.0, **limits})
+    quick = CallLimits(**{"attempts": 2, "wait_initial": 0.0, "wait_max": 0.0, **limits})
     return LabelRun(models, LiteLLMBackend(), output, limits=quick)
 
 
@@ -151,8 +151,11 @@ async def test_a_judge_that_judges_nothing_labels_nothing(
 
 async def test_a_wrong_key_stops_the_run(tmp_path: Path) -> None:
     with LocalModelServer(api_key="right") as server:
-        with pytest.raises(BackendError, match="401"):
-            await run(pair(server), tmp_path / "l.jsonl", concurrency=1).label(prompts(20))
+        outcome = await run(pair(server), tmp_path / "l.jsonl", concurrency=1).label(prompts(20))
+        assert outcome.stopped is not None
+        assert "refuses every call" in outcome.stopped
+        assert "401" in outcome.stopped
+        assert (len(outcome.failures), outcome.left) == (1, 19)
         assert len(server.requests) == 0
 
 
@@ -161,8 +164,10 @@ async def test_stopping_keeps_what_was_paid_for(tmp_path: Path) -> None:
     with LocalModelServer() as server:
         labelling = run(pair(server, weak="slow-30"), output)
         task = asyncio.create_task(labelling.label(prompts(1)))
-        while not labelling._calls.tokens:  # noqa: ASYNC110 (the strong model has answered when its tokens count)
-            await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while not labelling._calls.tokens:
+                assert not task.done(), "the run ended before it was stopped"
+                await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

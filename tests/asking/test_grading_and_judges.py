@@ -2,13 +2,20 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from routellm_core.evals.grading import choice_letter, final_number, is_same_number, reference_number
-from routellm_core.evals.judge import judge_messages, parse_rating
+from routellm_core.asking.grading import choice_letter, final_number, is_same_number
+from routellm_core.asking.judges import parse_rating, rating_messages
+
+
+def reference_number(answer: str) -> Decimal | None:
+    """The last run of digits, commas removed: how RouteLLM graded the published answers."""
+    digits = re.findall(r"\d+", answer.replace(",", ""))
+    return Decimal(digits[-1]) if digits else None
 
 
 @pytest.mark.parametrize(
@@ -86,13 +93,13 @@ def test_the_references_rule_reproduces_every_published_label(data_dir: Path) ->
 
 
 def test_judge_sees_what_it_has_to() -> None:
-    first = judge_messages(["q1", "q2"], ["a1"])
+    first = rating_messages(["q1", "q2"], ["a1"])
     assert [message["role"] for message in first] == ["system", "user"]
     assert "q1" in first[1]["content"]
     assert "a1" in first[1]["content"]
     assert "q2" not in first[1]["content"]
     assert "[[5]]" in first[1]["content"]
-    second = judge_messages(["q1", "q2"], ["a1", "a2"], references=["r1", "r2"])[1]["content"]
+    second = rating_messages(["q1", "q2"], ["a1", "a2"], references=["r1", "r2"])[1]["content"]
     assert all(text in second for text in ("q1", "q2", "a1", "a2", "r1", "r2"))
 
 
