@@ -190,6 +190,9 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
         changed = dict(update or {})
         if not changed.keys() & _REBUILDING:
             return super().model_copy(update=changed)
+        return self._rebuilt(changed)
+
+    def _rebuilt(self, changed: dict[str, Any]) -> Self:
         for name, other in (("threshold", "strong_share"), ("strong_share", "threshold")):  # two ways to say one thing
             if changed.get(name) is not None:
                 changed.setdefault(other, None)
@@ -205,7 +208,7 @@ class RouteLLMChat(RoutedCalls, BaseChatModel):
         if name not in RouteLLMChat.__annotations__ or name.startswith("_") or "_routing" not in self._private():
             super().__setattr__(name, value)
             return
-        fresh = self.model_copy(update={name: value})  # raises before anything changed
+        fresh = self._rebuilt({name: value})  # raises before anything changed
         self.__dict__.update(fresh.__dict__)
         self._given, self._routing = fresh._given, fresh._routing
 

@@ -13,6 +13,7 @@ from langchain_core.outputs import ChatGeneration, LLMResult
 from langchain_core.runnables import RunnableBinding, RunnableConfig
 
 from langchain_routellm.calls import Chosen
+from langchain_routellm.litellm_messages import combined
 
 __all__ = ["agenerated", "call_config", "generated", "merged", "without_run_id"]
 
@@ -53,31 +54,8 @@ async def agenerated(chosen: Chosen) -> LLMResult:
 def merged(results: Sequence[LLMResult]) -> LLMResult:
     """Put the results of single conversations together; counts of tokens add up, and several models are a list."""
     runs = [run for result in results for run in result.run or []]
-    outputs = [result.llm_output or {} for result in results]
-    output: dict[str, Any] = {}
-    for each in outputs:
-        output.update(each)
-    if len(outputs) > 1:
-        usages = [each["token_usage"] for each in outputs if isinstance(each.get("token_usage"), dict)]
-        if usages:
-            output["token_usage"] = _summed(usages)
-        names = list(dict.fromkeys(each["model_name"] for each in outputs if each.get("model_name")))
-        if len(names) > 1:
-            output["model_name"] = names
+    output = combined([result.llm_output for result in results])
     return LLMResult(generations=[result.generations[0] for result in results], llm_output=output, run=runs or None)
-
-
-def _summed(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    total: dict[str, Any] = {}
-    for usage in usages:
-        for key, value in usage.items():
-            if isinstance(value, dict):
-                total[key] = _summed([total.get(key) or {}, value])
-            elif isinstance(value, (int, float)):
-                total[key] = (total.get(key) or 0) + value
-            else:
-                total.setdefault(key, value)
-    return total
 
 
 def _stamped(chosen: Chosen, result: LLMResult) -> LLMResult:
@@ -101,7 +79,7 @@ def _arguments(chosen: Chosen) -> tuple[BaseChatModel | None, dict[str, Any]]:
     names = ("callbacks", "tags", "metadata", "run_name", "run_id")
     kwargs = {**chosen.kwargs, **{name: chosen.config.get(name) for name in names}}
     runnable: Any = chosen.runnable
-    while type(runnable) is RunnableBinding:  # a binding has no generate; its keyword arguments are what counts
+    while isinstance(runnable, RunnableBinding):  # a binding has no generate; its keyword arguments are what counts
         kwargs = {**runnable.kwargs, **kwargs}
         runnable = runnable.bound
     return (runnable if isinstance(runnable, BaseChatModel) else None), kwargs

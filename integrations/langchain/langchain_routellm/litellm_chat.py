@@ -23,7 +23,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, Field, SecretStr
 
 from langchain_routellm.errors import langchain_errors
-from langchain_routellm.litellm_messages import ChunkReader, plain, short_name, to_generation, to_openai
+from langchain_routellm.litellm_messages import ChunkReader, combined, plain, short_name, to_generation, to_openai
 from langchain_routellm.schemas import method_binding, openai_tool_choice, output_parser, response_format_of
 from routellm_core import ChatBackend, ModelSettings
 from routellm_core.backends.caller import ResilientCaller
@@ -157,6 +157,9 @@ class LiteLLMChat(BaseChatModel):
         from routellm_core.providers.litellm import import_litellm
 
         return list(import_litellm().encode(model=self.model, text=text))
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
+        return combined(llm_outputs)
 
     def _resolve_model_profile(self) -> ModelProfile | None:
         settings = self.settings or ModelSettings(model=self.model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, convert_to_openai_messages
@@ -12,7 +12,7 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.output_parsers.openai_tools import make_invalid_tool_call, parse_tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 
-__all__ = ["ChunkReader", "plain", "short_name", "to_generation", "to_openai", "usage_metadata"]
+__all__ = ["ChunkReader", "combined", "plain", "short_name", "to_generation", "to_openai", "usage_metadata"]
 
 PROVIDER = "litellm"
 
@@ -169,3 +169,29 @@ def plain(value: Any) -> Any:
     if isinstance(value, list):
         return [plain(item) for item in value]
     return json.loads(json.dumps(value, default=vars))
+
+
+def combined(outputs: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """Put ``llm_output`` of several calls together; counts of tokens add up, and several models are a list."""
+    each = [output or {} for output in outputs]
+    together: dict[str, Any] = {key: value for output in each for key, value in output.items()}
+    usages = [output["token_usage"] for output in each if isinstance(output.get("token_usage"), dict)]
+    if usages:
+        together["token_usage"] = _summed(usages)
+    names = list(dict.fromkeys(output["model_name"] for output in each if isinstance(output.get("model_name"), str)))
+    if len(names) > 1:
+        together["model_name"] = names
+    return together
+
+
+def _summed(usages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    total: dict[str, Any] = {}
+    for usage in usages:
+        for key, value in usage.items():
+            if isinstance(value, dict):
+                total[key] = _summed([total.get(key) or {}, value])
+            elif isinstance(value, (int, float)):
+                total[key] = (total.get(key) or 0) + value
+            else:
+                total.setdefault(key, value)
+    return total

@@ -14,7 +14,8 @@ from typing import Any
 from langchain_core.callbacks import BaseCallbackManager, Callbacks
 from langchain_core.language_models import BaseChatModel, ModelProfile
 from langchain_core.rate_limiters import BaseRateLimiter
-from langchain_core.runnables import Runnable, RunnableBinding, RunnableWithFallbacks
+from langchain_core.runnables import Runnable, RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.runnables.configurable import DynamicRunnable
 
 from langchain_routellm.litellm_chat import LiteLLMChat, profile_of
@@ -189,7 +190,7 @@ def mapped(rung: Rung, change: Callable[[BaseChatModel], Rung]) -> Rung:
     if isinstance(rung, RunnableWithFallbacks):
         spares = [mapped(spare, change) for spare in rung.fallbacks]
         return rung.model_copy(update={"runnable": mapped(rung.runnable, change), "fallbacks": spares})
-    if isinstance(rung, RunnableBinding):  # with_retry and with_config too
+    if isinstance(rung, RunnableBindingBase):  # with_retry and with_config too
         return rung.model_copy(update={"bound": mapped(rung.bound, change)})
     if isinstance(rung, DynamicRunnable):
         return rung.model_copy(update={"default": mapped(rung.default, change)})
@@ -201,7 +202,7 @@ def base_model(rung: Any) -> BaseChatModel | None:
     for _ in range(32):
         if isinstance(rung, BaseChatModel):
             return rung
-        names = {RunnableWithFallbacks: "runnable", RunnableBinding: "bound", DynamicRunnable: "default"}
+        names = {RunnableWithFallbacks: "runnable", RunnableBindingBase: "bound", DynamicRunnable: "default"}
         name = next((field for kind, field in names.items() if isinstance(rung, kind)), None)
         if name is None:
             return None
