@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, NotRequired
 
 from langchain_core.language_models import BaseChatModel
@@ -40,8 +41,7 @@ except ModuleNotFoundError as missing:
 __all__ = ["RouteLLMMiddleware"]
 
 _STATE_KEY = "langchain_routellm_decision"
-# The call whose two models failed last: an outer middleware that asks a backup then comes again with the same state.
-_failed: ContextVar[tuple[Any, Any] | None] = ContextVar("langchain_routellm_failed", default=None)
+_REMEMBERED_FAILURES = 64
 
 
 class _RoutingState(AgentState[Any]):
@@ -87,6 +87,9 @@ class RouteLLMMiddleware(AgentMiddleware[_RoutingState, Any, Any]):
             core_extract=core_extract,
         )
         self.tools = []
+        # Calls whose two models failed, by the identity of their state, and the model that was asked for: an outer
+        # middleware that has a backup comes again with the same state and another model.
+        self._failed: OrderedDict[int, tuple[Any, Any]] = OrderedDict()
 
     def before_agent(self, state: _RoutingState, runtime: Any) -> dict[str, Any]:  # noqa: ARG002
         """Decide for the turn that begins."""
@@ -101,13 +104,15 @@ class RouteLLMMiddleware(AgentMiddleware[_RoutingState, Any, Any]):
     ) -> ModelResponse[Any]:
         """Call the turn's model and, where that is called for, the other one."""
         if self._is_backup(request):
-            return _backed_up(handler(request), self._decision(request))
+            response = handler(request)
+            self._failed.pop(id(request.state), None)
+            return _backed_up(response, self._decision(request))
 
         def attempt(made: Attempt) -> ModelResponse[Any]:
             stamp = Stamp(made.decision, is_nested=routes_itself(self.routing.models[made.tier]))
             return _stamped(handler(self._routed(request, made, stamp)), stamp)
 
-        with _Failing(request):
+        with self._noting_failure(request):
             return self._call(request).run(attempt)
 
     async def awrap_model_call(
@@ -115,13 +120,15 @@ class RouteLLMMiddleware(AgentMiddleware[_RoutingState, Any, Any]):
     ) -> ModelResponse[Any]:
         """Do as :meth:`wrap_model_call` does, without blocking the event loop."""
         if self._is_backup(request):
-            return _backed_up(await handler(request), self._decision(request))
+            response = await handler(request)
+            self._failed.pop(id(request.state), None)
+            return _backed_up(response, self._decision(request))
 
         async def attempt(made: Attempt) -> ModelResponse[Any]:
             stamp = Stamp(made.decision, is_nested=routes_itself(self.routing.models[made.tier]))
             return _stamped(await handler(self._routed(request, made, stamp)), stamp)
 
-        with _Failing(request):
+        with self._noting_failure(request):
             return await self._call(request).arun(attempt)
 
     def _call(self, request: ModelRequest[Any]) -> RoutedCall:
@@ -139,8 +146,19 @@ class RouteLLMMiddleware(AgentMiddleware[_RoutingState, Any, Any]):
 
     def _is_backup(self, request: ModelRequest[Any]) -> bool:
         """Return whether an outer middleware asks another model, after both of these failed for the same request."""
-        failed = _failed.get()
-        return failed is not None and failed[0] is request.state and failed[1] is not request.model
+        state, model = self._failed.get(id(request.state), (None, None))
+        return state is request.state and model is not request.model
+
+    @contextmanager
+    def _noting_failure(self, request: ModelRequest[Any]) -> Iterator[None]:
+        self._failed.pop(id(request.state), None)
+        try:
+            yield
+        except Exception:
+            self._failed[id(request.state)] = (request.state, request.model)
+            while len(self._failed) > _REMEMBERED_FAILURES:
+                self._failed.popitem(last=False)
+            raise
 
     def _routed(self, request: ModelRequest[Any], made: Attempt, stamp: Stamp) -> ModelRequest[Any]:
         def watched(model: BaseChatModel) -> BaseChatModel:
@@ -150,20 +168,6 @@ class RouteLLMMiddleware(AgentMiddleware[_RoutingState, Any, Any]):
         messages = without_foreign_state(request.messages) if made.is_foreign else request.messages
         model: Any = mapped(self.routing.models[made.tier], watched)
         return request.override(model=model, messages=messages)
-
-
-class _Failing:
-    """Notes that both models failed, for an outer middleware that comes again with a backup."""
-
-    def __init__(self, request: ModelRequest[Any]) -> None:
-        self._request = request
-
-    def __enter__(self) -> None:
-        _failed.set(None)
-
-    def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
-        if isinstance(error, Exception):
-            _failed.set((self._request.state, self._request.model))
 
 
 def _stamped(response: Any, stamp: Stamp) -> Any:
