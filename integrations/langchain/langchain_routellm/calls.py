@@ -13,14 +13,14 @@ from typing import Any, TypeVar, cast
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from langchain_routellm.errors import langchain_errors, translated
+from langchain_routellm.errors import langchain_errors, mark_unreadable, translated
 from langchain_routellm.messages import without_foreign_state
 from langchain_routellm.rungs import is_named, routes_itself
 from langchain_routellm.stamps import Stamp
-from routellm_core.adapters import Attempt, RoutedCall
+from routellm_core.adapters import Attempt, RoutedCall, Routing
 from routellm_core.types import RoutingDecision
 
-__all__ = ["Chosen", "Decided", "Plan", "RoutedCalls"]
+__all__ = ["Chosen", "Decided", "Plan", "RoutedCalls", "failure"]
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ class Plan:
             try:
                 return call(self._chosen(made))
             except Exception as error:
-                raise self._error(made, error) from error.__cause__
+                raise failure(self.call.routing, made.tier, error) from error.__cause__
 
         with langchain_errors():
             return self.call.run(attempt)
@@ -89,7 +89,7 @@ class Plan:
             try:
                 return await call(self._chosen(made))
             except Exception as error:
-                raise self._error(made, error) from error.__cause__
+                raise failure(self.call.routing, made.tier, error) from error.__cause__
 
         with langchain_errors():
             return await self.call.arun(attempt)
@@ -105,7 +105,7 @@ class Plan:
                     yield chosen.stamp.on(piece) if is_first else piece
                     is_first = False
             except Exception as error:
-                raise self._error(made, error) from error.__cause__
+                raise failure(self.call.routing, made.tier, error) from error.__cause__
 
         with langchain_errors():
             yield from self.call.stream(attempt)
@@ -122,7 +122,7 @@ class Plan:
                     yield chosen.stamp.on(piece) if is_first else piece
                     is_first = False
             except Exception as error:
-                raise self._error(made, error) from error.__cause__
+                raise failure(self.call.routing, made.tier, error) from error.__cause__
             finally:
                 await pieces.aclose()  # type: ignore[attr-defined]
 
@@ -140,14 +140,14 @@ class Plan:
         messages = without_foreign_state(self.messages) if attempt.is_foreign else list(self.messages)
         return Chosen(stamp, self.target(attempt.tier), messages, stamp.config(self.config), dict(self.kwargs))
 
-    def _error(self, attempt: Attempt, error: Exception) -> Exception:
-        """Return the error of a model that was built here as the core's; that of a given one stays as it is."""
-        routing = self.call.routing
-        if not is_named(routing.given.get(attempt.tier)):
-            return error
-        settings = routing.settings[attempt.tier]
-        secrets = [settings.api_key.get_secret_value()] if settings.api_key else []
-        return translated(error, settings.model, secrets)
+
+def failure(routing: Routing[Any], tier: str, error: Exception) -> Exception:
+    """Return the error of a model that was built here as the core's; that of a given one stays as it is."""
+    if not is_named(routing.given.get(tier)):
+        return mark_unreadable(error)
+    settings = routing.settings[tier]
+    secrets = [settings.api_key.get_secret_value()] if settings.api_key else []
+    return translated(error, settings.model, secrets)
 
 
 class RoutedCalls:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +13,7 @@ from langchain_core import exceptions
 from routellm_core.errors import BackendError, UnfittingRequestError
 from routellm_core.providers.errors import backend_error, is_retryable, status_of
 
-__all__ = ["as_langchain", "langchain_errors", "translated"]
+__all__ = ["as_langchain", "langchain_errors", "mark_unreadable", "translated"]
 
 
 def _both(name: str, own: type[Exception] = BackendError) -> type[Exception]:
@@ -35,6 +37,9 @@ _OVERFLOW = _both("ContextOverflowError")
 _UNFITTING_OVERFLOW = _both("ContextOverflowError", UnfittingRequestError)
 
 _BY_STATUS = {401: _AUTHENTICATION, 403: _PERMISSION, 404: _NOT_FOUND, 429: _RATE_LIMIT}
+# What the providers' packages raise, as mistakes in the program, where an answer is a web page or holds nothing.
+_UNREADABLE = re.compile(r"Unexpected response type|null value for .?choices|missing .?choices|No generation")
+_CHAT_MODELS = "langchain_core.language_models.chat_models"  # which takes the first answer where there is none
 _OVERFLOW_WORDS = ("context", "too long", "too many tokens", "max_model_len", "string_above_max_length")
 
 
@@ -73,11 +78,29 @@ def _copied(error: Exception, kind: type[Exception]) -> Exception:
 
 def translated(error: Exception, model: str, secrets: Any = ()) -> Exception:
     """Return a provider's error, of whichever SDK, as the core's and LangChain's; a mistake in the program as it is."""
+    mark_unreadable(error)
     if isinstance(error, BackendError) or not (status_of(error) or is_retryable(error)):
         return as_langchain(error)
     made = as_langchain(backend_error(error, model=model, secrets=secrets))
     made.__cause__ = error
     return made
+
+
+def mark_unreadable(error: Exception) -> Exception:
+    """Note on an error that it comes from an answer that nobody can read, as 502 says it; return it."""
+    is_json = isinstance(error, json.JSONDecodeError)
+    is_told = isinstance(error, (TypeError, ValueError)) and _UNREADABLE.search(str(error))
+    if is_json or is_told or (isinstance(error, IndexError) and _origin(error) == _CHAT_MODELS):
+        error.status_code = 502  # type: ignore[attr-defined]
+    return error
+
+
+def _origin(error: Exception) -> str:
+    """Return the module that raised an error."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
 
 
 @contextmanager

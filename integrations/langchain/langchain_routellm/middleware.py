@@ -11,7 +11,9 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.runnables.config import ensure_config
 
+from langchain_routellm.calls import failure
 from langchain_routellm.configuration import chosen_options
+from langchain_routellm.errors import langchain_errors
 from langchain_routellm.messages import MessageReading, core_extract, request_of, without_foreign_state
 from langchain_routellm.rungs import Rung, build_rung, is_named, mapped, routes_itself, settings_of
 from langchain_routellm.stamps import Stamp
@@ -110,9 +112,12 @@ class RouteLLMMiddleware(AgentMiddleware[_RoutingState, Any, Any]):
 
         def attempt(made: Attempt) -> ModelResponse[Any]:
             stamp = Stamp(made.decision, is_nested=routes_itself(self.routing.models[made.tier]))
-            return _stamped(handler(self._routed(request, made, stamp)), stamp)
+            try:
+                return _stamped(handler(self._routed(request, made, stamp)), stamp)
+            except Exception as error:
+                raise failure(self.routing, made.tier, error) from error.__cause__
 
-        with self._noting_failure(request):
+        with langchain_errors(), self._noting_failure(request):
             return self._call(request).run(attempt)
 
     async def awrap_model_call(
@@ -126,9 +131,12 @@ class RouteLLMMiddleware(AgentMiddleware[_RoutingState, Any, Any]):
 
         async def attempt(made: Attempt) -> ModelResponse[Any]:
             stamp = Stamp(made.decision, is_nested=routes_itself(self.routing.models[made.tier]))
-            return _stamped(await handler(self._routed(request, made, stamp)), stamp)
+            try:
+                return _stamped(await handler(self._routed(request, made, stamp)), stamp)
+            except Exception as error:
+                raise failure(self.routing, made.tier, error) from error.__cause__
 
-        with self._noting_failure(request):
+        with langchain_errors(), self._noting_failure(request):
             return await self._call(request).arun(attempt)
 
     def _call(self, request: ModelRequest[Any]) -> RoutedCall:

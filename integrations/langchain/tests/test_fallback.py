@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import openai as openai_sdk
 import pytest
-from langchain_core.messages import HumanMessage
+from langchain_core.language_models import GenericFakeChatModel
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_openai import ChatOpenAI
 from langchain_routellm import RouteLLMChat
 from pydantic import BaseModel
@@ -131,3 +133,101 @@ def test_statuses_are_found_where_sdks_keep_them() -> None:
     of_google = RuntimeError()
     of_google.code = 400  # type: ignore[attr-defined]
     assert [is_retryable(error) for error in (in_response, of_botocore, of_google)] == [True, True, False]
+
+
+class Scripted(GenericFakeChatModel):
+    """Streams what it is told, and then raises where it is told so."""
+
+    pieces: list[Any]
+
+    def _stream(self, *_: Any, **__: Any) -> Iterator[ChatGenerationChunk]:
+        for piece in self.pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            yield ChatGenerationChunk(message=piece)
+
+    def _generate(self, *_: Any, **__: Any) -> ChatResult:
+        message: Any = AIMessage("")
+        for chunk in self._stream():
+            said = str(message.content) + str(chunk.message.content)
+            message = AIMessage(said, response_metadata=chunk.message.response_metadata)
+        return ChatResult(generations=[ChatGeneration(message=message)])
+
+
+NOTHING = AIMessageChunk("", response_metadata={"finish_reason": "stop"})
+FILTERED = AIMessageChunk("", response_metadata={"finish_reason": "content_filter"})
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [ConnectionError("lost")],
+        [AIMessageChunk(""), ConnectionError("lost")],
+        [AIMessageChunk(""), AIMessageChunk(""), httpx.ReadTimeout("too slow")],
+        [NOTHING],
+        [AIMessageChunk("  \n"), NOTHING],
+        [],
+    ],
+)
+async def test_what_says_nothing_moves_on(chat: Chat, pieces: list[Any]) -> None:
+    model = chat(strong=Scripted(messages=iter(()), pieces=pieces))
+    if "  \n" not in [getattr(piece, "content", "") for piece in pieces]:  # in a stream, white space has gone out
+        assert "".join(chunk.text for chunk in model.stream("hard")) == "small answers: hard"
+        assert "".join([chunk.text async for chunk in model.astream("hard")]) == "small answers: hard"
+    assert model.invoke("hard").text == "small answers: hard"
+    answer = await model.ainvoke("hard")
+    assert answer.response_metadata["routing"]["tier"] == "weak"
+
+
+def test_empty_and_filtered_answers_move_as_the_policy_says(chat: Chat) -> None:
+    def asked(pieces: list[Any], **policy: Any) -> str:
+        resilience = ResiliencePolicy(attempts=1, **policy)
+        model = chat(strong=Scripted(messages=iter(()), pieces=pieces), resilience=resilience)
+        return str(model.invoke("hard").response_metadata["routing"]["tier"])
+
+    assert asked([FILTERED]) == "strong"
+    assert asked([FILTERED], filtered_answers=True) == "weak"
+    assert asked([NOTHING], empty_answers=False) == "strong"
+    both = chat(**{tier: Scripted(messages=iter(()), pieces=[NOTHING]) for tier in ("strong", "weak")})
+    assert both.invoke("hard").text == "", "an empty answer is better than an error"
+
+
+def test_foreign_errors_that_fit_elsewhere_move(chat: Chat) -> None:
+    refused = openai_sdk.BadRequestError(
+        "This model's maximum context length is 9 tokens",
+        response=httpx.Response(400, request=httpx.Request("POST", "http://x")),
+        body={"code": "context_length_exceeded"},
+    )
+    model = chat(strong=Scripted(messages=iter(()), pieces=[refused]))
+    for number in range(5):
+        assert model.invoke(f"hard {number}").response_metadata["routing"]["tier"] == "weak"
+    assert not model.routing.cool_downs.cooling(), "too long a request is not the model's failure"
+
+
+def test_what_only_the_other_model_can_read_is_left_out(chat: Chat) -> None:
+    seen: list[Any] = []
+
+    class Reading(Scripted):
+        def _generate(self, messages: Any, *_: Any, **__: Any) -> ChatResult:
+            seen.append(messages)
+            return super()._generate()
+
+    thinking = {"type": "thinking", "thinking": "…", "signature": "s" * 200}
+    signed: Any = [thinking, {"type": "text", "text": "It is so."}]
+    model = chat(
+        strong=_Thinking(messages=iter(()), signed=signed),
+        weak=Reading(messages=iter(()), pieces=[AIMessageChunk("yes")]),
+        sticky=False,
+    )
+    answer = model.invoke("hard")
+    assert answer.content == signed
+    follow = [HumanMessage("hard"), answer, HumanMessage("an easy one, which has nothing to do with it")]
+    assert model.invoke(follow).text == "yes"
+    assert seen[-1][1].content == [{"type": "text", "text": "It is so."}]
+
+
+class _Thinking(GenericFakeChatModel):
+    signed: Any
+
+    def _generate(self, *_: Any, **__: Any) -> ChatResult:
+        return ChatResult(generations=[ChatGeneration(message=AIMessage(self.signed))])
