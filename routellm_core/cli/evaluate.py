@@ -67,6 +67,9 @@ def evaluate(
     at_share: Annotated[float, typer.Option(help="Share of strong calls for PGR and for each prompt's row.")] = 0.5,
     strong_price: Annotated[str | None, typer.Option(help="Dollars per million input,output tokens: 10,30.")] = None,
     weak_price: Annotated[str | None, typer.Option(help="The same for the weak model.")] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Check instead which changes move a prompt; --data needs no labels.")
+    ] = False,
     _parallel: Annotated[int | None, typer.Option("--parallel", hidden=True, help="RouteLLM's; unused.")] = None,
 ) -> None:
     """Evaluate routers on MMLU, GSM8K, MT-Bench or your own prompts: tables, intervals, plots."""
@@ -86,6 +89,33 @@ def evaluate(
         num_results=num_results, random_iters=random_iters, resamples=resamples, seed=seed, at_share=at_share
     )
     prices = [None if text is None else parse_price(text) for text in (strong_price, weak_price)]
+    options = load_config(config).router_options
+    if robustness:
+        from routellm_core.evals.robustness import check_robustness, evenly, robustness_table
+        from routellm_core.prompts import routing_prompt
+        from routellm_core.rows.prompts import read_conversations
+
+        if data is not None and benchmark is None:
+            given = read_conversations(data, column=column)
+            texts = (one if isinstance(one, str) else routing_prompt(one) for one in given)
+            prompts = [text for text in texts if text is not None]
+        else:
+            prompts = list(
+                _benchmark(
+                    benchmark,
+                    data,
+                    column=column,
+                    output_tokens=output_tokens,
+                    strong_model=strong_model,
+                    weak_model=weak_model,
+                    data_dir=data_dir,
+                    answers_dir=answers_dir,
+                ).prompts
+            )
+        named = dict.fromkeys(routers or ["random"])
+        found = {name: check_robustness(load_router(name, options(name)), evenly(prompts)) for name in named}
+        output.print(robustness_table(found), markup=False, highlight=False)
+        return
     check_writable_folder(output_folder)
     loaded = _benchmark(
         benchmark,
@@ -97,7 +127,6 @@ def evaluate(
         data_dir=data_dir,
         answers_dir=answers_dir,
     )
-    options = load_config(config).router_options
     costs = cost_table(loaded, strong_price=prices[0], weak_price=prices[1])
     with progress_bars("scoring") as report:
         evaluation = run_evaluation(

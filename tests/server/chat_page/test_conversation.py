@@ -134,7 +134,7 @@ def test_retry_asks_again_with_the_choices_of_now(page: ChatPage, serve: Serve) 
     page.open(serve())
     page.ask(HARD)
     page.choose("weak")
-    page.one('.actions [aria-label="Ask again"]').click()
+    page.one('.actions [aria-label="Retry, ask again"]').click()
     page.wait(lambda: page.one(".turn").get_attribute("data-tier") == "weak", "the other model's answer")
     page.ended()
     assert len(page.all(".turn")) == 1
