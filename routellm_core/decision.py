@@ -18,18 +18,6 @@ from typing import Any
 from routellm_core.errors import InvalidThresholdError, RoutingError
 from routellm_core.types import Ladder, RoutingDecision, Tier
 
-__all__ = [
-    "ModelWish",
-    "StrongShare",
-    "decide",
-    "format_model_name",
-    "parse_model_name",
-    "parse_threshold",
-    "requested_model",
-    "requested_threshold",
-    "validate_threshold",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class StrongShare:
@@ -67,13 +55,11 @@ def validate_threshold(threshold: Any) -> float:
         "a threshold is a number in [0, 1] (0 sends every prompt to the strong model, 1 almost none), or a share of "
         "strong calls such as '50%'"
     )
-    if isinstance(threshold, bool):
-        raise InvalidThresholdError(f"invalid threshold {threshold!r}: {allowed}")
     try:
-        value = float(threshold)
-    except (TypeError, ValueError) as error:
-        raise InvalidThresholdError(f"invalid threshold {threshold!r}: {allowed}") from error
-    if math.isnan(value) or not 0.0 <= value <= 1.0:
+        value = math.nan if isinstance(threshold, bool) else float(threshold)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0.0 <= value <= 1.0:
         raise InvalidThresholdError(f"invalid threshold {threshold!r}: {allowed}")
     return value
 

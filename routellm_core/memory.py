@@ -16,8 +16,6 @@ from typing import Any, Protocol
 from routellm_core._optional import import_extra
 from routellm_core.types import Tier
 
-__all__ = ["ConversationMemory", "MemoryStore"]
-
 logger = logging.getLogger(__name__)
 
 _PREFIX = "routellm:"

@@ -11,8 +11,6 @@ from pydantic_core import to_json
 from routellm_core.turns import Recorder
 from routellm_core.types import RoutingDecision
 
-__all__ = ["AsyncRoutedStream", "RoutedStream", "answer_content", "attach_decision"]
-
 
 def attach_decision(response: Any, decision: RoutingDecision) -> Any:
     """Return a copy of a response with the decision as its ``routing``.

@@ -15,17 +15,6 @@ from routellm_core.memory import ConversationMemory
 from routellm_core.prompts import as_messages, last_turn, message_text, opening, user_text
 from routellm_core.types import ChatMessage, Tier
 
-__all__ = [
-    "Recorder",
-    "Turn",
-    "TurnContext",
-    "TurnKeys",
-    "has_open_call",
-    "opening_session",
-    "state_marks",
-    "without_state",
-]
-
 _SESSION_HEADERS = ("x-session-id", "x-session-affinity")
 _SESSION_FIELDS = ("session_id", "thread_id", "conversation_id")
 _CLAUDE_CODE_SESSION = re.compile(r"_session_([\w-]{8,})$")  # at the end of metadata.user_id

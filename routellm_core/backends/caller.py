@@ -15,8 +15,6 @@ from routellm_core.providers.events import Emptiness
 from routellm_core.providers.parameters import fitted
 from routellm_core.types import ModelPair, RoutingDecision, Tier
 
-__all__ = ["AsyncResilientCaller", "ResilientCaller", "aopened", "opened"]
-
 T = TypeVar("T")
 
 
@@ -108,14 +106,7 @@ class AsyncResilientCaller:
 
 
 class ResilientCaller(AsyncResilientCaller):
-    """The same with blocking calls beside the asynchronous ones, for a whole :class:`ChatBackend`.
-
-    Args:
-        backend: makes the single attempts.
-        models: the settings of both tiers.
-        policy: retries and fallback.
-        cool_downs: which of the models are failing just now, where other callers share them.
-    """
+    """The same with blocking calls beside the asynchronous ones, for a whole :class:`ChatBackend`."""
 
     def __init__(
         self,

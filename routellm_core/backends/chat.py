@@ -21,8 +21,6 @@ from routellm_core.providers.litellm import (
     translated_errors,
 )
 
-__all__ = ["ChatReading", "LiteLLMBackend", "ModelBackend"]
-
 _OPERATION = "chat/completions"
 # What a call may say of the way to the model; the rest is its body.
 _SETTINGS = {"api_base": "api_base", "base_url": "api_base", "timeout": "timeout", "request_timeout": "timeout"}

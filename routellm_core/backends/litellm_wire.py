@@ -20,8 +20,6 @@ from routellm_core.providers.events import Events
 from routellm_core.providers.litellm import import_litellm, litellm_arguments
 from routellm_core.providers.redaction import safe_cause
 
-__all__ = ["dropped_fields", "send_through_litellm"]
-
 # What a client may say about a call in litellm's arguments, by operation: what OpenAI's SDK declares, and a few more.
 # Others would be litellm's own: api_base, say, would send the provider's key to a server of the client's choice.
 _DECLARED = {

@@ -250,7 +250,8 @@ def _all_failed(errors: Sequence[BaseException]) -> BackendError:
     """Return one error for all: the first one's status, and each one's words."""
     first = errors[0]
     assert isinstance(first, BackendError)  # noqa: S101 - by its caller
-    combined = BackendError(f"both models failed: {'; then '.join(map(str, errors))}", **vars(first))
+    facts = {name: value for name, value in vars(first).items() if not name.startswith("__")}  # notes aside
+    combined = BackendError(f"both models failed: {'; then '.join(map(str, errors))}", **facts)
     if all(status_of(error) == 429 for error in errors):
         waits = [wait for error in errors if (wait := getattr(error, "retry_after", None)) is not None]
         combined.retry_after = min(waits, default=1.0)

@@ -18,21 +18,6 @@ from pydantic_core import from_json
 from routellm_core.errors import BackendError, is_retryable_status
 from routellm_core.providers.redaction import redacted
 
-__all__ = [
-    "backend_error",
-    "broken_stream",
-    "connection_error",
-    "empty_stream",
-    "is_retryable",
-    "is_timeout",
-    "not_understood",
-    "refusal",
-    "retry_after",
-    "status_of",
-    "timed_out",
-    "unusable",
-]
-
 # Lost connections and time-outs: openai and anthropic, httpx, requests, botocore, google-api-core. Told by name,
 # because none of these packages needs to be installed.
 _CONNECTION_ERRORS = frozenset(

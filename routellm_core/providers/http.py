@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
     from httpx import Client, Response
 
-__all__ = ["ModelClient", "shared_client"]
 
 # Servers close idle connections after 5 s (uvicorn, and so vLLM) or later; a request on a closed one is lost.
 _KEEP_ALIVE_SECONDS = 4.0

@@ -10,8 +10,6 @@ from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception
 
 from routellm_core.errors import BackendError
 
-__all__ = ["async_retrying", "pause", "retrying"]
-
 logger = logging.getLogger(__name__)
 
 
