@@ -16,29 +16,17 @@ __all__ = ["Baselines", "baselines_of", "oracle_quality", "random_apgr_interval"
 
 @dataclass(frozen=True, slots=True)
 class Baselines:
-    """Baselines of a benchmark, curves in display units at ``shares``.
+    """Baselines of a benchmark, curves in display units at ``shares``."""
 
-    Attributes:
-        shares: shape (k,), shares of strong calls in [0, 1].
-        best_single: the better of the two models.
-        best_single_quality: its mean quality.
-        random: expected quality when a share of prompts, drawn at random, goes to strong, shape (k,).
-        random_low: lower end of the interval that contains a share ``level`` of random routers, shape (k,).
-        random_high: upper end, shape (k,).
-        random_apgr: interval of the ten-step APGR over random routers; the expectation is exactly 0.5.
-        oracle: quality when the calls go where they gain most, shape (k,).
-        oracle_apgr: its APGR over ``shares``.
-    """
-
-    shares: FloatArray
-    best_single: str
-    best_single_quality: float
-    random: FloatArray
-    random_low: FloatArray
-    random_high: FloatArray
-    random_apgr: Interval
-    oracle: FloatArray
-    oracle_apgr: float
+    shares: FloatArray  # shape (k,), shares of strong calls in [0, 1]
+    best_single: str  # the better of the two models
+    best_single_quality: float  # its mean quality
+    random: FloatArray  # expected quality when a share of prompts, drawn at random, goes to strong, shape (k,)
+    random_low: FloatArray  # lower end of the interval that contains a share ``level`` of random routers, shape (k,)
+    random_high: FloatArray  # upper end, shape (k,)
+    random_apgr: Interval  # interval of the ten-step APGR over random routers; the expectation is exactly 0.5
+    oracle: FloatArray  # quality when the calls go where they gain most, shape (k,)
+    oracle_apgr: float  # its APGR over ``shares``
 
 
 def oracle_quality(strong_quality: FloatArray, weak_quality: FloatArray, shares: FloatArray) -> FloatArray:

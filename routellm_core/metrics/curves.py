@@ -39,22 +39,15 @@ PAPER_SHARES: FloatArray = (np.arange(10) + 0.5) / 10
 
 @dataclass(frozen=True, slots=True)
 class ThresholdRow:
-    """What happens at one threshold.
+    """What happens at one threshold."""
 
-    Attributes:
-        threshold: the threshold; a mean over repetitions for averaged rows.
-        strict: whether the strong model gets scores *above* the threshold only. True for the last row alone, which
-            sends nothing to the strong model; every other row sends ``score >= threshold``.
-        quality: mean quality of the routed answers, in display units.
-        strong_calls: calls to the strong model.
-        weak_calls: calls to the weak model.
-    """
-
-    threshold: float
+    threshold: float  # the threshold; a mean over repetitions for averaged rows
+    # whether the strong model gets scores *above* the threshold only. True for the last row alone, which sends
+    # nothing to the strong model; every other row sends ``score >= threshold``
     strict: bool
-    quality: float
-    strong_calls: int
-    weak_calls: int
+    quality: float  # mean quality of the routed answers, in display units
+    strong_calls: int  # calls to the strong model
+    weak_calls: int  # calls to the weak model
 
     @property
     def calls(self) -> int:
@@ -69,15 +62,10 @@ class ThresholdRow:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Quality against the share of strong calls.
+    """Quality against the share of strong calls."""
 
-    Attributes:
-        shares: shape (k,), ascending, in [0, 1].
-        quality: shape (k,), display units.
-    """
-
-    shares: FloatArray
-    quality: FloatArray
+    shares: FloatArray  # shape (k,), ascending, in [0, 1]
+    quality: FloatArray  # shape (k,), display units
 
 
 def thresholds_of(scores: FloatArray, num_results: int) -> FloatArray:

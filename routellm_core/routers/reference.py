@@ -20,16 +20,11 @@ ROUTING_FILE: Final = "routing.json"
 
 @dataclass(frozen=True, eq=False)
 class ScoreReference:
-    """What was found beside the weights; published checkpoints have nothing there.
+    """What was found beside the weights; published checkpoints have nothing there."""
 
-    Attributes:
-        quantiles: of the scores on the checkpoint's reference traffic, shape (1001,), or None.
-        max_tokens: where prompts were cut in training, or None.
-        exact: whether a causal model's score counts only where it would write it; None where nothing is said.
-    """
-
-    quantiles: FloatArray | None = None
-    max_tokens: int | None = None
+    quantiles: FloatArray | None = None  # of the scores on the checkpoint's reference traffic, shape (1001,), or None
+    max_tokens: int | None = None  # where prompts were cut in training, or None
+    # whether a causal model's score counts only where it would write it; None where nothing is said
     exact: bool | None = None
 
     @classmethod

@@ -37,17 +37,11 @@ _ERROR_TYPES = {
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """A request as it arrived.
+    """A request as it arrived."""
 
-    Attributes:
-        path: with its query.
-        headers: names in lower case.
-        body: of the request.
-    """
-
-    path: str
-    headers: Mapping[str, str]
-    body: Mapping[str, Any]
+    path: str  # with its query
+    headers: Mapping[str, str]  # names in lower case
+    body: Mapping[str, Any]  # of the request
 
 
 @dataclass(frozen=True)

@@ -25,21 +25,13 @@ _FEW: Final = 200
 
 @dataclass(frozen=True)
 class RowsReport:
-    """What the rows are.
+    """What the rows are."""
 
-    Attributes:
-        rows: number of rows.
-        prompts: number of distinct prompts, after :func:`normalised`.
-        labels: label to number of rows.
-        models: model to number of rows; empty for strong/weak rows.
-        warnings: sentences for people.
-    """
-
-    rows: int
-    prompts: int
-    labels: Mapping[str, int]
-    models: Mapping[str, int]
-    warnings: tuple[str, ...]
+    rows: int  # number of rows
+    prompts: int  # number of distinct prompts, after :func:`normalised`
+    labels: Mapping[str, int]  # label to number of rows
+    models: Mapping[str, int]  # model to number of rows; empty for strong/weak rows
+    warnings: tuple[str, ...]  # sentences for people
 
 
 def normalised(prompt: str) -> str:

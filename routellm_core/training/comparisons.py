@@ -32,26 +32,16 @@ _OPPONENTS: Final = 8
 
 @dataclass(frozen=True, eq=False)
 class Comparisons:
-    """Comparisons of M models on p prompts.
+    """Comparisons of M models on p prompts."""
 
-    Attributes:
-        models: M names.
-        prompts: p texts, each once.
-        prompt: shape (n,), indices into ``prompts``.
-        model_a, model_b: shape (n,), indices into ``models``.
-        gain: shape (n,), quality of model_a minus model_b.
-        weights: shape (n,), positive.
-        group: shape (p,), the same number for prompts that are not independent of each other.
-    """
-
-    models: tuple[str, ...]
-    prompts: tuple[str, ...]
-    prompt: Indices
-    model_a: Indices
-    model_b: Indices
-    gain: Floats
-    weights: Floats
-    group: Indices
+    models: tuple[str, ...]  # M names
+    prompts: tuple[str, ...]  # p texts, each once
+    prompt: Indices  # shape (n,), indices into ``prompts``
+    model_a: Indices  # shape (n,), indices into ``models``
+    model_b: Indices  # shape (n,), indices into ``models``
+    gain: Floats  # shape (n,), quality of model_a minus model_b
+    weights: Floats  # shape (n,), positive
+    group: Indices  # shape (p,), the same number for prompts that are not independent of each other
 
     def __len__(self) -> int:
         return len(self.gain)

@@ -74,17 +74,11 @@ def grouped_folds(groups: Indices, *, count: int | None = None, seed: int = 0) -
 
 @dataclass(frozen=True, eq=False)
 class CrossFit:
-    """Predictions for rows by fits that did not see them.
+    """Predictions for rows by fits that did not see them."""
 
-    Attributes:
-        folds: of the m items, shape (m,).
-        held_out: shape (m, …), by the fit without an item's fold.
-        refitted: shape (folds, m, …), by fits without its fold and one more; NaN in its own fold.
-    """
-
-    folds: Indices
-    held_out: Floats
-    refitted: Floats
+    folds: Indices  # of the m items, shape (m,)
+    held_out: Floats  # shape (m, …), by the fit without an item's fold
+    refitted: Floats  # shape (folds, m, …), by fits without its fold and one more; NaN in its own fold
 
 
 def held_out_of(fit: Fit, folds: Indices, of_items: Indices | None = None) -> Floats:

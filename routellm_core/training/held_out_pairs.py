@@ -30,27 +30,16 @@ _MOST_PAIRS: Final = 20
 
 @dataclass(frozen=True, eq=False)
 class HeldOutUtilities:
-    """Utilities of models on prompts that the fits did not see.
+    """Utilities of models on prompts that the fits did not see."""
 
-    Attributes:
-        how: how they were held out, in words.
-        models: M names.
-        prompts: p texts.
-        utilities: shape (p, M), in units of quality.
-        scale: from gains to probabilities.
-        group: shape (p,), see ``Comparisons``.
-        others: scores of the routers to compare with, from texts.
-        crossed: the fits, where they were cross-fitted.
-    """
-
-    how: str
-    models: tuple[str, ...]
-    prompts: tuple[str, ...]
-    utilities: Floats
-    scale: GainScale
-    group: Indices
-    others: Callable[[Sequence[str]], Mapping[str, Floats]]
-    crossed: CrossFit | None = None
+    how: str  # how they were held out, in words
+    models: tuple[str, ...]  # M names
+    prompts: tuple[str, ...]  # p texts
+    utilities: Floats  # shape (p, M), in units of quality
+    scale: GainScale  # from gains to probabilities
+    group: Indices  # shape (p,), see ``Comparisons``
+    others: Callable[[Sequence[str]], Mapping[str, Floats]]  # scores of the routers to compare with, from texts
+    crossed: CrossFit | None = None  # the fits, where they were cross-fitted
 
     @classmethod
     def cross_validated(

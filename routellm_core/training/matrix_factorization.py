@@ -29,27 +29,17 @@ def reference_quantiles(scores: npt.NDArray[np.floating[Any]]) -> list[float]:
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """What ``routing.json`` says about a checkpoint beside its weights.
+    """What ``routing.json`` says about a checkpoint beside its weights."""
 
-    Attributes:
-        embedder: versioned name of the embedder that it was trained with.
-        strong_model: the row scored as the strong model.
-        weak_model: the row scored as the weak model.
-        reference_quantiles: 1,001 ascending scores.
-        reference_traffic: what the quantiles were taken over, in one sentence.
-        training: free facts for people and reports (seed, data, versions, held-out figures).
-        gain_slope: of a checkpoint of many models, log-odds per unit of quality; None for one pair.
-        tie_margin: log-odds that a tie takes from a win; the score of any pair is lowered by it.
-    """
-
-    embedder: str
-    strong_model: str
-    weak_model: str
-    reference_quantiles: list[float]
-    reference_traffic: str
+    embedder: str  # versioned name of the embedder that it was trained with
+    strong_model: str  # the row scored as the strong model
+    weak_model: str  # the row scored as the weak model
+    reference_quantiles: list[float]  # 1,001 ascending scores
+    reference_traffic: str  # what the quantiles were taken over, in one sentence
+    # free facts for people and reports (seed, data, versions, held-out figures)
     training: Mapping[str, Any] = field(default_factory=dict)
-    gain_slope: float | None = None
-    tie_margin: float = 0.0
+    gain_slope: float | None = None  # of a checkpoint of many models, log-odds per unit of quality; None for one pair
+    tie_margin: float = 0.0  # log-odds that a tie takes from a win; the score of any pair is lowered by it
 
 
 def write_checkpoint(folder: Path, vector: Floats, facts: CheckpointFacts) -> None:

@@ -46,19 +46,12 @@ class _Remembering:
 
 @dataclass(frozen=True, eq=False)
 class MfStart:
-    """What training starts from.
+    """What training starts from."""
 
-    Attributes:
-        embedder: of the prompts.
-        prior: direction to start from, shape (d,), or None.
-        router: the router to compare with, if there is one.
-        checkpoint: what was named to start from, or None.
-    """
-
-    embedder: Embedder
-    prior: Floats | None
-    router: MatrixFactorizationRouter | None
-    checkpoint: MfCheckpoint | None
+    embedder: Embedder  # of the prompts
+    prior: Floats | None  # direction to start from, shape (d,), or None
+    router: MatrixFactorizationRouter | None  # the router to compare with, if there is one
+    checkpoint: MfCheckpoint | None  # what was named to start from, or None
 
     @classmethod
     def load(

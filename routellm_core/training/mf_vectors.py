@@ -88,25 +88,15 @@ def fitted_vectors(
 
 @dataclass(frozen=True, eq=False)
 class KnownModels:
-    """What a checkpoint of many models holds: M models, k components, r reference prompts.
+    """What a checkpoint of many models holds: M models, k components, r reference prompts."""
 
-    Attributes:
-        models: M names.
-        vectors: shape (M, k), in log-odds.
-        projection: shape (k, d).
-        scale: from gains to probabilities.
-        reference: shape (r, k).
-        counts: rows and prompts by model.
-        base: its embedder.
-    """
-
-    models: tuple[str, ...]
-    vectors: Floats
-    projection: Floats
-    scale: GainScale
-    reference: Floats
-    counts: Mapping[str, Any]
-    base: MfStart
+    models: tuple[str, ...]  # M names
+    vectors: Floats  # shape (M, k), in log-odds
+    projection: Floats  # shape (k, d)
+    scale: GainScale  # from gains to probabilities
+    reference: Floats  # shape (r, k)
+    counts: Mapping[str, Any]  # rows and prompts by model
+    base: MfStart  # its embedder
 
     @classmethod
     def of(cls, base: MfStart) -> KnownModels:

@@ -54,15 +54,10 @@ _STRETCH: Final = (0.25, 10.0)
 
 @dataclass(frozen=True)
 class GainScale:
-    """From an expected gain to a probability.
+    """From an expected gain to a probability."""
 
-    Attributes:
-        slope: log-odds per unit of gain, positive.
-        tie_margin: log-odds that a tie takes from a win.
-    """
-
-    slope: float
-    tie_margin: float
+    slope: float  # log-odds per unit of gain, positive
+    tie_margin: float  # log-odds that a tie takes from a win
 
     def scores(self, gain: Floats) -> Floats:
         """Return P(the first model strictly beats the second), of the shape of ``gain``."""

@@ -118,27 +118,17 @@ def train_matrix_factorization(
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """What is to be fitted: one pair, many models, or new models beside those of a checkpoint.
+    """What is to be fitted: one pair, many models, or new models beside those of a checkpoint."""
 
-    Attributes:
-        pair: the default one.
-        base: what training starts from.
-        comparisons: among the models.
-        values: the prompts' embeddings, or their components where models are added, shape (p, …).
-        prior: utilities before any row.
-        fitted: shape (M,), models that are fitted.
-        known: the checkpoint's models, where some are added.
-        left_out: models with too few prompts.
-    """
-
-    pair: Pair
-    base: MfStart
-    comparisons: Comparisons
+    pair: Pair  # the default one
+    base: MfStart  # what training starts from
+    comparisons: Comparisons  # among the models
+    # the prompts' embeddings, or their components where models are added, shape (p, …)
     values: npt.NDArray[np.floating[Any]]
-    prior: Utilities
-    fitted: npt.NDArray[np.bool_]
-    known: KnownModels | None = None
-    left_out: Mapping[str, int] = field(default_factory=dict)
+    prior: Utilities  # utilities before any row
+    fitted: npt.NDArray[np.bool_]  # shape (M,), models that are fitted
+    known: KnownModels | None = None  # the checkpoint's models, where some are added
+    left_out: Mapping[str, int] = field(default_factory=dict)  # models with too few prompts
 
     @classmethod
     def of(cls, rows: TrainingRows, pair: Pair, models: Sequence[str] | None, base: MfStart, seed: int) -> _Task:

@@ -81,19 +81,12 @@ def write_index(index: BattleIndex, folder: Path, *, facts: Mapping[str, Any]) -
 
 @dataclass(frozen=True, eq=False)
 class SavedIndex:
-    """What a folder holds.
+    """What a folder holds."""
 
-    Attributes:
-        index: the battles.
-        pair: the strong and the weak model that it was made to score.
-        embedder: the name of the embedder behind its embeddings.
-        reference_quantiles: score quantiles for ``pair``, shape (1001,), or None.
-    """
-
-    index: BattleIndex
-    pair: tuple[str, str]
-    embedder: str
-    reference_quantiles: FloatArray | None
+    index: BattleIndex  # the battles
+    pair: tuple[str, str]  # the strong and the weak model that it was made to score
+    embedder: str  # the name of the embedder behind its embeddings
+    reference_quantiles: FloatArray | None  # score quantiles for ``pair``, shape (1001,), or None
 
 
 def read_index(folder: Path, *, num_tiers: int | None = None, count_self_battles: bool | None = None) -> SavedIndex:

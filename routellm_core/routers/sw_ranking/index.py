@@ -24,20 +24,13 @@ class BattleBlock:
     They are sorted by outcome, the models' tiers at the time, and the models, so that a tier pair's battles are
     adjacent and their weights are summed in one run. Should tiers change later, the runs become shorter and more, never
     more than one per outcome and pair of models; nothing has to move.
-
-    Attributes:
-        embeddings: n unit rows.
-        model_a: shape (n,), int32, indices into the index's models.
-        model_b: likewise.
-        outcome: shape (n,), int8.
-        weights: shape (n,), float32, positive; None where all battles count alike.
     """
 
-    embeddings: StoredEmbeddings
-    model_a: npt.NDArray[np.int32]
-    model_b: npt.NDArray[np.int32]
-    outcome: npt.NDArray[np.int8]
-    weights: npt.NDArray[np.float32] | None = None
+    embeddings: StoredEmbeddings  # n unit rows
+    model_a: npt.NDArray[np.int32]  # shape (n,), int32, indices into the index's models
+    model_b: npt.NDArray[np.int32]  # likewise
+    outcome: npt.NDArray[np.int8]  # shape (n,), int8
+    weights: npt.NDArray[np.float32] | None = None  # shape (n,), float32, positive; None where all battles count alike
 
 
 class BattleIndex:

@@ -77,15 +77,10 @@ def quantise_rows(units: Float32) -> tuple[npt.NDArray[np.int8], Float32]:
 
 @dataclass(frozen=True, eq=False)
 class StoredEmbeddings:
-    """Unit-length rows in a storage type; they may be mapped from a file.
+    """Unit-length rows in a storage type; they may be mapped from a file."""
 
-    Attributes:
-        values: shape (n, d), float32 or int8.
-        steps: shape (n,), float32: what to multiply a row of int8 levels by; None for float32.
-    """
-
-    values: npt.NDArray[Any]
-    steps: Float32 | None = None
+    values: npt.NDArray[Any]  # shape (n, d), float32 or int8
+    steps: Float32 | None = None  # shape (n,), float32: what to multiply a row of int8 levels by; None for float32
 
     @property
     def rows(self) -> int:

@@ -73,17 +73,11 @@ LLAMA_3 = ChatFormat(
 
 @dataclass(frozen=True)
 class ClassifierPrompt:
-    """The question put to the classifier.
+    """The question put to the classifier."""
 
-    Attributes:
-        system: the system message.
-        classifier: the user message, with ``{question}`` for the prompt to be routed.
-        chat: the chat format.
-    """
-
-    system: str
-    classifier: str
-    chat: ChatFormat = LLAMA_3
+    system: str  # the system message
+    classifier: str  # the user message, with ``{question}`` for the prompt to be routed
+    chat: ChatFormat = LLAMA_3  # the chat format
 
     @classmethod
     def load(cls, folder: Path, chat: ChatFormat) -> ClassifierPrompt:

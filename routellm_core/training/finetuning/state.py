@@ -33,14 +33,10 @@ class Position:
 
     Random numbers (order of batches, dropout) follow from seed and step, the learning rate from the step: neither has a
     state of its own.
-
-    Attributes:
-        step: steps of the optimizer that are done, over all epochs.
-        losses: held-out loss after each finished epoch.
     """
 
-    step: int = 0
-    losses: tuple[float, ...] = ()
+    step: int = 0  # steps of the optimizer that are done, over all epochs
+    losses: tuple[float, ...] = ()  # held-out loss after each finished epoch
 
     @property
     def best_epoch(self) -> int:
