@@ -12,6 +12,7 @@ from pathlib import Path
 import dspy
 from dspy_routellm import RouteLLM, calls_by_model, measure
 
+from examples.local_replies import local_reply
 from routellm_core.testing.local_models import LocalModelServer
 
 EASY = "What is {a} + {b}?"
@@ -36,7 +37,7 @@ def exact(example: dspy.Example, prediction: dspy.Prediction, _trace: object = N
 
 
 def main() -> None:
-    with LocalModelServer() as server:
+    with LocalModelServer(reply=local_reply) as server:
         lm = RouteLLM(
             router="mf",
             strong={"model": "openai/local-strong", **PRICES["strong"]},

@@ -19,6 +19,7 @@ from aiohttp import web
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from examples.local_replies import local_reply
 from routellm_core.testing.local_models import LocalModelServer
 
 _datasets_cache = tempfile.TemporaryDirectory()
@@ -69,7 +70,7 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def local_models() -> Iterator[LocalModelServer]:
     """A running OpenAI-compatible server; see its module for the model names that misbehave."""
-    with LocalModelServer() as server:
+    with LocalModelServer(reply=local_reply) as server:
         yield server
 
 

@@ -20,7 +20,7 @@ from routellm_core.testing.operation_replies import (
     text_completion,
     text_completion_chunks,
 )
-from routellm_core.testing.replies import completion, completion_chunks
+from routellm_core.testing.replies import Reply, completion, completion_chunks
 
 __all__ = ["LocalModels", "ReceivedRequest", "create_local_app"]
 
@@ -48,8 +48,8 @@ class ReceivedRequest:
 class _Operation:
     """How one of the generating operations is answered, whole and streamed, and the field that it needs."""
 
-    answer: Callable[[Mapping[str, Any]], Any]
-    events: Callable[[Mapping[str, Any]], Iterable[Mapping[str, Any]]]
+    answer: Callable[[Mapping[str, Any], Reply | None], Any]
+    events: Callable[[Mapping[str, Any], Reply | None], Iterable[Mapping[str, Any]]]
     required: str
 
 
@@ -76,10 +76,11 @@ class LocalModels:
 
     Args:
         api_key: when given, requests with another bearer token get 401.
+        reply: what the models say.
     """
 
-    def __init__(self, api_key: str | None) -> None:
-        self._api_key = api_key
+    def __init__(self, api_key: str | None, reply: Reply | None = None) -> None:
+        self._api_key, self._reply = api_key, reply
         self._calls: Counter[str] = Counter()
         self._released = asyncio.Event()
         self.requests: list[dict[str, Any]] = []
@@ -121,7 +122,7 @@ class LocalModels:
                 return _error(400, f"{operation.required} is required", operation.required)
             if body.get("stream"):
                 return await self._stream(request, body, operation)
-            return web.json_response(operation.answer(body))
+            return web.json_response(operation.answer(body, self._reply))
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             return _error(400, f"invalid request: {error!r}")
         except _BrokenOnPurpose:
@@ -185,7 +186,9 @@ class LocalModels:
     async def _stream(self, request: web.Request, body: Mapping[str, Any], operation: _Operation) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         model, has_names = str(body.get("model", "")), operation is _OPERATIONS["responses"]
-        events = list(operation.events(body))  # what is wrong with the request shows before the answer begins
+        events = list(
+            operation.events(body, self._reply)
+        )  # what is wrong with the request shows before the answer begins
         await response.prepare(request)
         for number, event in enumerate(events):
             if model.startswith("drip-"):

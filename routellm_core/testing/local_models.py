@@ -29,6 +29,7 @@ from typing import Any
 from aiohttp import web
 
 from routellm_core.testing.local_handlers import EMBEDDING_DIMENSION, LocalModels, ReceivedRequest, create_local_app
+from routellm_core.testing.replies import Reply
 
 __all__ = ["EMBEDDING_DIMENSION", "LocalModelServer"]
 
@@ -40,10 +41,11 @@ class LocalModelServer:
 
     Args:
         api_key: when given, requests with another bearer token get 401.
+        reply: what the models say: from the body of a chat completion to a text, or None for the usual answer.
     """
 
-    def __init__(self, *, api_key: str | None = None) -> None:
-        self._models = LocalModels(api_key)
+    def __init__(self, *, api_key: str | None = None, reply: Reply | None = None) -> None:
+        self._models = LocalModels(api_key, reply)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="local-models", daemon=True)
         self._runner = web.AppRunner(create_local_app(self._models), shutdown_timeout=0.1, handler_cancellation=True)

@@ -1,8 +1,7 @@
 """What the local models answer: deterministic replies in OpenAI's chat shape, from the request alone.
 
 A reply honours ``tools`` with every form of ``tool_choice``, ``response_format``, ``stop``, ``n`` and ``max_tokens``,
-so that agents, chains and structured output can be run against it for real. A prompt of DSPy's adapters is answered in
-their format (``adapter_replies``).
+so that agents, chains and structured output can be run against it for real.
 """
 
 from __future__ import annotations
@@ -11,30 +10,31 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from routellm_core.prompts import message_text
-from routellm_core.testing.adapter_replies import adapter_reply, with_fields
-from routellm_core.testing.prompted_replies import prompted_reply
 
-__all__ = ["completion", "completion_chunks", "json_from_schema"]
+__all__ = ["Reply", "completion", "completion_chunks", "json_from_schema"]
 
 Json = dict[str, Any]
+Reply: TypeAlias = Callable[[Mapping[str, Any]], str | None]
+"""What a model says to a chat completion's request; None for the usual answer."""
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _QUOTED = re.compile(r"\"([^\"]+)\"|'([^']+)'")
 
 
-def completion(request: Mapping[str, Any]) -> Json:
+def completion(request: Mapping[str, Any], reply: Reply | None = None) -> Json:
     """Answer a chat completion request (not streamed).
 
     Args:
         request: the body of POST /v1/chat/completions.
+        reply: what the model says, but for tool calls.
 
     Returns:
         an object of OpenAI's ``chat.completion`` schema that echoes the request's model.
     """
-    message, finish_reason = _message(request)
+    message, finish_reason = _message(request, reply)
     prompt_tokens = sum(_count_tokens(message_text(item)) + 3 for item in request["messages"])
     spoken = message["content"] or json.dumps(message.get("tool_calls"))
     completion_tokens = _count_tokens(spoken)
@@ -57,9 +57,9 @@ def completion(request: Mapping[str, Any]) -> Json:
     }
 
 
-def completion_chunks(request: Mapping[str, Any]) -> Iterator[Json]:
+def completion_chunks(request: Mapping[str, Any], reply: Reply | None = None) -> Iterator[Json]:
     """Answer the same request as a stream: role, content word by word or tool calls in fragments, finish, usage."""
-    whole = completion(request)
+    whole = completion(request, reply)
     base = {key: whole[key] for key in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
     wants_usage = (request.get("stream_options") or {}).get("include_usage")
     usage_field: Json = {"usage": None} if wants_usage else {}
@@ -133,7 +133,7 @@ class _Filler:
         return found  # type: ignore[no-any-return]
 
 
-def _message(request: Mapping[str, Any]) -> tuple[Json, str]:
+def _message(request: Mapping[str, Any], reply: Reply | None) -> tuple[Json, str]:
     messages = request["messages"]
     text = next((message_text(item) for item in reversed(messages) if item.get("role") == "user"), "")
     if chosen := _chosen_tool(request, messages, text):
@@ -144,8 +144,8 @@ def _message(request: Mapping[str, Any]) -> tuple[Json, str]:
             "function": {"name": chosen["name"], "arguments": json.dumps(arguments)},
         }
         return {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]}, "tool_calls"
-    content = _content(request, messages, text)
-    content, finish_reason = _limited(content, request)
+    said = None if reply is None else reply(request)
+    content, finish_reason = _limited(_content(request, messages, text) if said is None else said, request)
     return {"role": "assistant", "content": content, "refusal": None}, finish_reason
 
 
@@ -173,17 +173,11 @@ def _chosen_tool(request: Mapping[str, Any], messages: Sequence[Mapping[str, Any
 
 def _content(request: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], text: str) -> str:
     response_format = request.get("response_format") or {}
-    fields = adapter_reply(request)
-    if fields is not None and response_format.get("type") != "json_schema":
-        return fields
     if response_format.get("type") == "json_schema":
         schema = response_format["json_schema"].get("schema", {})
-        filled = json_from_schema(schema, text)
-        return json.dumps(filled if fields is None else with_fields(filled, fields))
+        return json.dumps(json_from_schema(schema, text))
     if response_format.get("type") == "json_object":
         return json.dumps(_json_object(request["model"], text))
-    if prompted := prompted_reply(request["model"], messages, text, json_from_schema):
-        return prompted
     if messages[-1].get("role") == "tool":
         return f"{request['model']} read the tool's result: {message_text(messages[-1])}"
     return text if request["model"].startswith("echo") else f"{request['model']} answers: {text}"

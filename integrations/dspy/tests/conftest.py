@@ -18,6 +18,7 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 import dspy
 from dspy_routellm import RouteLLM
 
+from examples.local_replies import local_reply
 from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.testing import FixedScoreRouter
 from routellm_core.testing.local_models import LocalModelServer
@@ -50,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def local_models() -> Iterator[LocalModelServer]:
     """A running OpenAI-compatible server; see its module for the model names that misbehave."""
-    with LocalModelServer() as server:
+    with LocalModelServer(reply=local_reply) as server:
         yield server
 
 

@@ -17,6 +17,7 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 from langchain_routellm import RouteLLMChat
 
+from examples.local_replies import local_reply
 from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.testing import FixedScoreRouter
 from routellm_core.testing.local_models import LocalModelServer
@@ -53,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def local_models() -> Iterator[LocalModelServer]:
     """A running OpenAI-compatible server; see its module for the model names that misbehave."""
-    with LocalModelServer() as server:
+    with LocalModelServer(reply=local_reply) as server:
         yield server
 
 

@@ -20,6 +20,7 @@ from llama_index.core.instrumentation.events import BaseEvent
 from llama_index.core.node_parser import SentenceSplitter
 from llama_index.llms.routellm import RouteLLM, RouteLLMEmbedding
 
+from examples.local_replies import local_reply
 from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.testing import FixedScoreRouter
 from routellm_core.testing.local_models import LocalModelServer
@@ -48,7 +49,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def local_models() -> Iterator[LocalModelServer]:
     """A running OpenAI-compatible server; see its module for the model names that misbehave."""
-    with LocalModelServer() as server:
+    with LocalModelServer(reply=local_reply) as server:
         yield server
 
 

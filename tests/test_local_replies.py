@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from examples.local_replies import local_reply
 from routellm_core.testing.replies import completion
 
 CHAT = (
@@ -27,7 +28,9 @@ XML = (
 
 def reply(prompt: str, model: str = "big", system: str = "", **parameters: Any) -> str:
     messages = [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
-    return completion({"model": model, "messages": messages, **parameters})["choices"][0]["message"]["content"]
+    return completion({"model": model, "messages": messages, **parameters}, local_reply)["choices"][0]["message"][
+        "content"
+    ]
 
 
 def test_chat_format() -> None:
