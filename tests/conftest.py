@@ -21,6 +21,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 from examples.local_replies import local_reply
 from routellm_core.testing.local_models import LocalModelServer
+from tests.operation_replies import OPERATIONS
 
 _datasets_cache = tempfile.TemporaryDirectory()
 atexit.register(_datasets_cache.cleanup)
@@ -70,7 +71,7 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def local_models() -> Iterator[LocalModelServer]:
     """A running OpenAI-compatible server; see its module for the model names that misbehave."""
-    with LocalModelServer(reply=local_reply) as server:
+    with LocalModelServer(reply=local_reply, operations=OPERATIONS) as server:
         yield server
 
 

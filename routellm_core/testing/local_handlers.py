@@ -14,15 +14,9 @@ from typing import Any, NoReturn
 
 from aiohttp import web
 
-from routellm_core.testing.operation_replies import (
-    response,
-    response_events,
-    text_completion,
-    text_completion_chunks,
-)
 from routellm_core.testing.replies import Reply, completion, completion_chunks
 
-__all__ = ["LocalModels", "ReceivedRequest", "create_local_app"]
+__all__ = ["LocalModels", "Operation", "ReceivedRequest", "create_local_app"]
 
 EMBEDDING_DIMENSION = 64
 """Length of an embedding, but for the models named here, which keep their own."""
@@ -45,26 +39,23 @@ class ReceivedRequest:
 
 
 @dataclass(frozen=True)
-class _Operation:
-    """How one of the generating operations is answered, whole and streamed, and the field that it needs."""
+class Operation:
+    """How a generating operation is answered, whole and streamed; both take the request and ``reply``."""
 
     answer: Callable[[Mapping[str, Any], Reply | None], Any]
     events: Callable[[Mapping[str, Any], Reply | None], Iterable[Mapping[str, Any]]]
-    required: str
+    required: str  # the field that a request needs
+    has_named_events: bool = False  # as the Responses API has; there is no ``[DONE]`` then
 
 
-_OPERATIONS = {
-    "chat/completions": _Operation(completion, completion_chunks, "messages"),
-    "completions": _Operation(text_completion, text_completion_chunks, "prompt"),
-    "responses": _Operation(response, response_events, "input"),
-}
+_CHAT = {"chat/completions": Operation(completion, completion_chunks, "messages")}
 
 
 def create_local_app(models: LocalModels) -> web.Application:
     """Return the application, with and without ``/v1`` before its paths."""
     app = web.Application(client_max_size=64 * 2**20)
     for prefix in ("/v1", ""):
-        for path in _OPERATIONS:
+        for path in models.operations:
             app.router.add_post(f"{prefix}/{path}", models.generate)
         app.router.add_post(f"{prefix}/embeddings", models.embeddings)
         app.router.add_get(f"{prefix}/models", models.list_models)
@@ -77,10 +68,16 @@ class LocalModels:
     Args:
         api_key: when given, requests with another bearer token get 401.
         reply: what the models say.
+        operations: further operations by their path.
     """
 
-    def __init__(self, api_key: str | None, reply: Reply | None = None) -> None:
-        self._api_key, self._reply = api_key, reply
+    def __init__(
+        self,
+        api_key: str | None = None,
+        reply: Reply | None = None,
+        operations: Mapping[str, Operation] | None = None,
+    ) -> None:
+        self._api_key, self._reply, self.operations = api_key, reply, {**_CHAT, **(operations or {})}
         self._calls: Counter[str] = Counter()
         self._released = asyncio.Event()
         self.requests: list[dict[str, Any]] = []
@@ -107,8 +104,8 @@ class LocalModels:
         return body
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
-        """Answer a chat completion, a text completion or a response."""
-        operation = _OPERATIONS[request.path.removeprefix("/v1").strip("/")]
+        """Answer a chat completion, or another operation."""
+        operation = self.operations[request.path.removeprefix("/v1").strip("/")]
         if refused := self._refused(request):
             return refused
         body = await self._received(request)
@@ -183,9 +180,9 @@ class LocalModels:
             _break_connection(request)
         return None
 
-    async def _stream(self, request: web.Request, body: Mapping[str, Any], operation: _Operation) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, body: Mapping[str, Any], operation: Operation) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
-        model, has_names = str(body.get("model", "")), operation is _OPERATIONS["responses"]
+        model, has_names = str(body.get("model", "")), operation.has_named_events
         events = list(
             operation.events(body, self._reply)
         )  # what is wrong with the request shows before the answer begins

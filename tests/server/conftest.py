@@ -20,6 +20,7 @@ from routellm_core.controller import Controller
 from routellm_core.server.app import create_app
 from routellm_core.server.settings import ServerSettings
 from routellm_core.testing.local_models import LocalModelServer
+from tests.operation_replies import OPERATIONS
 
 UPSTREAM_KEY = "upstream-secret-8f3a"
 
@@ -140,7 +141,7 @@ def build() -> Callable[..., RunningServer]:
 @pytest.fixture
 def upstream() -> Iterator[LocalModelServer]:
     """Models of one test's own, whose counters no other test touches."""
-    with LocalModelServer() as server:
+    with LocalModelServer(operations=OPERATIONS) as server:
         yield server
 
 

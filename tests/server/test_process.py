@@ -20,6 +20,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from routellm_core.testing.local_models import LocalModelServer
+from tests.operation_replies import OPERATIONS
 
 MODULE = ["-m", "routellm_core.openai_server"]
 COMMAND = ["-c", "from routellm_core.cli import main; main()", "serve"]
@@ -289,7 +290,7 @@ def test_several_workers_share_port_metrics_and_end(
 
 
 def test_a_signal_to_stop_lets_a_stream_finish(start: Start) -> None:
-    with LocalModelServer() as models:
+    with LocalModelServer(operations=OPERATIONS) as models:
         arguments = flags(models)
         arguments[3] = "openai/hold"
         server = start(*COMMAND, "--routers", "random", *arguments).ready()

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any
 
+from routellm_core.testing.local_handlers import Operation
 from routellm_core.testing.replies import Reply, completion
 
-__all__ = ["response", "response_events", "text_completion", "text_completion_chunks"]
+__all__ = ["OPERATIONS"]
 
 Json = dict[str, Any]
 _MESSAGE_PARTS = {"input_text": "text", "output_text": "text"}
@@ -179,3 +180,10 @@ def _message(item: Mapping[str, Any]) -> Json:
 
 def _words(text: str) -> list[str]:
     return re.findall(r"\S+\s*|\s+", text)
+
+
+OPERATIONS = {
+    "completions": Operation(text_completion, text_completion_chunks, "prompt"),
+    "responses": Operation(response, response_events, "input", has_named_events=True),
+}
+"""For ``LocalModelServer(operations=OPERATIONS)``."""
