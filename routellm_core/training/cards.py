@@ -13,14 +13,7 @@ _MEASURED: Final = "Other pairs have too few rows, or models that the rows do no
 
 
 def rows_card_text(title: str, opening: str, facts: Mapping[str, Any], *, reference_traffic: str) -> str:
-    """Return the card of a router that was trained on a user's own rows, as Markdown.
-
-    Args:
-        title: the heading.
-        opening: what the router is, in a sentence or two.
-        facts: as from ``base.recorded_facts``, with ``held_out``.
-        reference_traffic: what the quantiles were taken over.
-    """
+    """Return the Markdown card of a router; ``facts`` are as from ``base.recorded_facts``, with ``held_out``."""
     stated = ", ".join(facts["licences"]) or "not stated by the data; settle them before passing the weights on"
     lines = [
         f"# {title}",
@@ -44,15 +37,7 @@ def rows_card_text(title: str, opening: str, facts: Mapping[str, Any], *, refere
 
 
 def models_card_text(title: str, pair: tuple[str, str], embedder: str, facts: Mapping[str, Any], traffic: str) -> str:
-    """Return the card of a checkpoint with a vector per model, as Markdown.
-
-    Args:
-        title: the heading.
-        pair: scored unless the router is told otherwise.
-        embedder: its name.
-        facts: as from ``base.recorded_facts``, with ``models``, ``pairs`` and ``held_out``.
-        traffic: what the quantiles were taken over.
-    """
+    """Return the Markdown card of a checkpoint with a vector per model; ``facts`` have ``models`` and ``pairs`` too."""
     opening = (
         f"A vector for each of {len(facts['models'])} models on the embedder `{embedder}`; any two can be routed "
         "between (`strong_model` and `weak_model` of the router), by default "

@@ -73,14 +73,7 @@ def check_rows(rows: TrainingRows) -> RowsReport:
 
 
 def check_pair_rows(rows: PairRows) -> tuple[str, ...]:
-    """Refuse rows of a pair that nothing can be learned from.
-
-    Returns:
-        warnings.
-
-    Raises:
-        ConfigError: too few rows, labels all alike, or no weight.
-    """
+    """Return warnings; raise ConfigError where nothing can be learned: few rows, labels all alike, or no weight."""
     wins = int(rows.wins.sum())
     if len(rows) < MIN_ROWS:
         raise ConfigError(f"{len(rows)} rows for the pair; at least {MIN_ROWS} are needed, 200 to 2,000 are usual")
@@ -100,11 +93,7 @@ def check_pair_rows(rows: PairRows) -> tuple[str, ...]:
 
 
 def refuse_leakage(train: TrainingRows, test: TrainingRows) -> None:
-    """Refuse prompts that are in both splits.
-
-    Raises:
-        ConfigError: some are; the message has the first one's row in the test split.
-    """
+    """Raise ConfigError where prompts are in both splits, with the first one's row in the test split."""
     seen = {normalised(prompt) for prompt in train.prompts}
     leaked = [place for place, prompt in zip(test.places, test.prompts, strict=True) if normalised(prompt) in seen]
     if leaked:

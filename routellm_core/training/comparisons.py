@@ -82,17 +82,10 @@ class Comparisons:
     def without_rare(
         self, *, needed: Iterable[str] = (), known: Iterable[str] = ()
     ) -> tuple[Comparisons, dict[str, int]]:
-        """Leave out models that were compared on fewer than ``RARE`` prompts, and say which.
+        """Return the comparisons without models that have fewer than ``RARE`` prompts, and those models' prompts.
 
-        Args:
-            needed: models that must stay.
-            known: models that have vectors already, and so may be rare and need no comparisons among themselves.
-
-        Returns:
-            the comparisons of the others, and the models left out with their number of prompts.
-
-        Raises:
-            ConfigError: a needed model is too rare, or models fall into groups that were never compared.
+        Models that are ``known`` have vectors already, and so may be rare and need no comparisons among themselves.
+        Raises ConfigError where a ``needed`` model is too rare, or models fall into groups that were never compared.
         """
         left_out: dict[str, int] = {}
         battles, kept = self, set(known)
@@ -135,16 +128,8 @@ def comparisons_of(rows: TrainingRows, *, strong_model: str, weak_model: str, se
 
     A battle's gain is 1, 0 or -1. Of quality rows every two models that answered a prompt are compared, each pair with
     the weight 2/m for m models: the sum is then that of a regression with an effect of its own for every prompt.
-    Strong/weak rows compare the named pair. Weights are relative to the rows' mean.
-
-    Args:
-        rows: of any kind.
-        strong_model: what strong/weak rows call strong.
-        weak_model: what they call weak.
-        seed: chooses opponents where very many models answered a prompt.
-
-    Raises:
-        ConfigError: rows of several kinds measure quality in different units.
+    Strong/weak rows compare the named pair. Weights are relative to the rows' mean. ``seed`` chooses opponents where
+    very many models answered a prompt. Raises ConfigError where rows of several kinds measure in different units.
     """
     refuse_mixed_units(_parts(rows))
     models = tuple(dict.fromkeys((*models_named(rows), strong_model, weak_model)))

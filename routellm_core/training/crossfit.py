@@ -13,11 +13,12 @@ from routellm_core._optional import import_extra
 from routellm_core.errors import ConfigError
 from routellm_core.training.checks import normalised
 
-__all__ = ["CrossFit", "cross_fit", "group_numbers", "grouped_folds", "held_out_of"]
+__all__ = ["TEST_SPLIT", "CrossFit", "cross_fit", "group_numbers", "grouped_folds", "held_out_of"]
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 Fit: TypeAlias = Callable[[npt.NDArray[np.bool_]], Floats]
+TEST_SPLIT: Final = "Rows of a test split that shares no prompt with the training rows"
 _FOLDS: Final = 8
 _FEWER_FOLDS: Final = 5
 _MANY: Final = 5000
@@ -49,13 +50,7 @@ def group_numbers(prompts: Sequence[str], groups: Sequence[str] = ()) -> Indices
 def grouped_folds(groups: Indices, *, count: int | None = None, seed: int = 0) -> Indices:
     """Return a fold for each row, shape (n,); rows of one group share it, and folds are about equally large.
 
-    Args:
-        groups: as from :func:`group_numbers`, shape (n,).
-        count: of folds; None takes eight, or five of many rows.
-        seed: of the assignment.
-
-    Raises:
-        ConfigError: fewer than ten groups.
+    A ``count`` of None takes eight folds, or five of many rows. Raises ConfigError for fewer than ten groups.
     """
     selection = import_extra("sklearn.model_selection", extra="train", purpose="Cross-validation")
     named, group = np.unique(groups, return_inverse=True)

@@ -49,14 +49,7 @@ def write_checkpoint(folder: Path, vector: Floats, facts: CheckpointFacts) -> No
     for others the rows are the pair. Its formula reduces to σ(vector · e) for the trained pair: the strong model's row
     is (1, 0), the weak one's (0, 1) and the others are 0, the first row of the projection is ``vector`` and the second
     is 0.
-
-    Args:
-        folder: created if need be.
-        vector: shape (text_dim,), slope and intercept included.
-        facts: metadata.
-
-    Raises:
-        ConfigError: the pair is one model twice.
+    The vector, shape (text_dim,), includes slope and intercept. Raises ConfigError where the pair is one model twice.
     """
     pair = (facts.strong_model, facts.weak_model)
     if pair[0] == pair[1]:

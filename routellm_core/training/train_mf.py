@@ -18,7 +18,7 @@ from routellm_core.training.base import Provenance, TrainedRouter, measured, rec
 from routellm_core.training.cards import models_card_text, rows_card_text
 from routellm_core.training.checks import RARE, check_pair_rows, check_rows, refuse_leakage
 from routellm_core.training.comparisons import Comparisons, comparisons_of, models_named
-from routellm_core.training.crossfit import grouped_folds
+from routellm_core.training.crossfit import TEST_SPLIT, CrossFit, group_numbers, grouped_folds
 from routellm_core.training.held_out_pairs import HeldOutUtilities, Pair, measured_pairs
 from routellm_core.training.matrix_factorization import (
     CheckpointFacts,
@@ -26,8 +26,7 @@ from routellm_core.training.matrix_factorization import (
     write_checkpoint,
     write_model_vectors,
 )
-from routellm_core.training.mf_start import MfStart
-from routellm_core.training.mf_vectors import KnownModels, ModelVectors, constant_direction, fitted_vectors
+from routellm_core.training.mf_vectors import KnownModels, MfStart, ModelVectors, constant_direction, fitted_vectors
 from routellm_core.training.regression import (
     GainRegression,
     GainScale,
@@ -92,12 +91,7 @@ def train_matrix_factorization(
     regression, crossed = fitted_regression(task.comparisons, task.values, task.prior, folds, fitted=task.fitted)
     scale = task.scale(regression, crossed.held_out)
     utilities = regression.utilities()
-    if test is None:
-        held_out = HeldOutUtilities.cross_validated(task.comparisons, crossed, scale, base.others)
-    else:
-        held_out = HeldOutUtilities.on_test_rows(
-            test, task.comparisons.models, lambda prompts: utilities.of(task.features(prompts)), scale, base.others
-        )
+    held_out = _held_out(task, crossed, utilities, scale, test)
     tested = pairs if test is None else pair_rows(test, strong_model=strong_model, weak_model=weak_model)
     default = held_out.of_pair(tested, pair)
     facts = {
@@ -211,6 +205,20 @@ class _Task:
             facts["added"] = [model for model, is_new in models if is_new]
             facts["models"] = {**self.known.counts, **{model: counted[model] for model in facts["added"]}}
         return facts
+
+
+def _held_out(
+    task: _Task, crossed: CrossFit, utilities: Utilities, scale: GainScale, test: TrainingRows | None
+) -> HeldOutUtilities:
+    """Take the predictions of fits without a prompt's fold, or the final fit's on the prompts of a test split."""
+    rows, base = task.comparisons, task.base
+    if test is None:
+        how, scored = f"{int(crossed.folds.max()) + 1}-fold cross-validation", base.others(rows.prompts)
+        return HeldOutUtilities(how, rows.models, rows.prompts, crossed.held_out, scale, rows.group, scored, crossed)
+    place = {prompt: row for row, prompt in enumerate(test.prompts)}
+    prompts, group = tuple(place), group_numbers(test.prompts, test.groups)[list(place.values())]
+    found = utilities.of(task.features(prompts))
+    return HeldOutUtilities(TEST_SPLIT, rows.models, prompts, found, scale, group, base.others(prompts))
 
 
 def _write_pair(folder: Path, task: _Task, utilities: Utilities, scale: GainScale, facts: Mapping[str, Any]) -> None:

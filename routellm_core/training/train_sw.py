@@ -19,7 +19,7 @@ from routellm_core.rows.labelled import MixedRows, PairRows, PreferenceRows, Tra
 from routellm_core.training.base import Provenance, TrainedRouter, measured, recorded_facts
 from routellm_core.training.cards import rows_card_text
 from routellm_core.training.checks import check_pair_rows, check_rows, refuse_leakage
-from routellm_core.training.crossfit import CrossFit, cross_fit, group_numbers, grouped_folds
+from routellm_core.training.crossfit import TEST_SPLIT, CrossFit, cross_fit, group_numbers, grouped_folds
 from routellm_core.training.matrix_factorization import reference_quantiles
 
 __all__ = ["train_similarity_index"]
@@ -52,7 +52,7 @@ def train_similarity_index(
         weak_model: name of the weak model.
         embedder: what embeds the battles' prompts.
         num_tiers: tiers that the models are split into.
-        dtype: how embeddings are stored: ``float32``, ``float16`` or ``int8``; None decides by size.
+        dtype: how embeddings are stored: ``float32`` or ``int8``; None decides by size.
         test: rows to measure on; None measures by cross-validation.
         seed: of the folds.
         provenance: what the card says of the data.
@@ -88,8 +88,7 @@ def train_similarity_index(
         tested = pair_rows(test, strong_model=strong_model, weak_model=weak_model)
         refuse_leakage(rows, tested)
         groups = group_numbers(tested.prompts, tested.groups)
-        how = "Rows of a test split that shares no prompt with the training rows"
-        held_out = _held_out(tested, np.asarray(router.score(tested.prompts)), models, how, groups=groups)
+        held_out = _held_out(tested, np.asarray(router.score(tested.prompts)), models, TEST_SPLIT, groups=groups)
     facts = recorded_facts(pairs, provenance, warnings, seed=seed)
     facts["held_out"] = measured(held_out)
     folder = Path(output)

@@ -33,7 +33,7 @@ class _MfOptions:
 class _SwOptions:
     embedder: str = field(default="static", metadata={"help": "Embeds the battles' prompts."})
     num_tiers: int = field(default=10, metadata={"help": "Tiers that the models are split into.", "min": 1})
-    dtype: str | None = field(default=None, metadata={"help": "float32, float16 or int8.", "shown": "by size"})
+    dtype: str | None = field(default=None, metadata={"help": "float32 or int8.", "shown": "by size"})
 
 
 @dataclass(frozen=True, kw_only=True)
