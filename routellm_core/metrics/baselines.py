@@ -34,15 +34,7 @@ def oracle_quality(strong_quality: FloatArray, weak_quality: FloatArray, shares:
 
     The prompts with the largest gain are sent first, and none where the strong model is worse, so the curve rises and
     then stays level. Fractions of a call count linearly (RouteLLM does so on MMLU and GSM8K and rounds down on
-    MT-Bench).
-
-    Args:
-        strong_quality: shape (n,).
-        weak_quality: shape (n,).
-        shares: shape (k,), in [0, 1].
-
-    Returns:
-        shape (k,), unscaled.
+    MT-Bench). Qualities have shape (n,); the result, which is unscaled, has the shape of ``shares``, (k,).
     """
     n = len(weak_quality)
     gains = np.sort(np.maximum(strong_quality - weak_quality, 0.0))[::-1]

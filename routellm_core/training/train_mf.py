@@ -14,8 +14,14 @@ from routellm_core._publish import check_writable_folder, publish
 from routellm_core.embeddings import Embedder
 from routellm_core.metrics.scores import sigmoid
 from routellm_core.rows.labelled import PairRows, TrainingRows, pair_rows
-from routellm_core.training.base import Provenance, TrainedRouter, measured, recorded_facts
-from routellm_core.training.cards import models_card_text, rows_card_text
+from routellm_core.training.base import (
+    Provenance,
+    TrainedRouter,
+    measured,
+    models_card_text,
+    recorded_facts,
+    rows_card_text,
+)
 from routellm_core.training.checks import RARE, check_pair_rows, check_rows, refuse_leakage
 from routellm_core.training.comparisons import Comparisons, comparisons_of, models_named
 from routellm_core.training.crossfit import TEST_SPLIT, CrossFit, group_numbers, grouped_folds
@@ -101,12 +107,10 @@ def train_matrix_factorization(
         "held_out": measured(default),
     }
     folder = Path(output)
-    if task.is_pair:
-        _write_pair(folder, task, utilities, scale, facts)
-    else:
+    if not task.is_pair:
         facts |= task.counts(report.models, pairs)
         facts["pairs"] = measured_pairs(rows if test is None else test, task.comparisons, held_out, default=pair)
-        _write_models(folder, task, task.vectors(utilities, scale, seed), facts)
+    _write(folder, task, utilities, scale, facts, seed)
     return TrainedRouter(folder, report, facts, default)
 
 
@@ -221,44 +225,42 @@ def _held_out(
     return HeldOutUtilities(TEST_SPLIT, rows.models, prompts, found, scale, group, base.others(prompts))
 
 
-def _write_pair(folder: Path, task: _Task, utilities: Utilities, scale: GainScale, facts: Mapping[str, Any]) -> None:
-    direction = scale.slope * (utilities.directions[0] - utilities.directions[1])
-    offset = scale.slope * (utilities.offsets[0] - utilities.offsets[1]) - scale.tie_margin
-    vector = direction + offset * constant_direction(task.values)
-    checkpoint = CheckpointFacts(
-        embedder=task.base.embedder.name,
-        strong_model=task.pair[0],
-        weak_model=task.pair[1],
-        reference_quantiles=reference_quantiles(sigmoid(task.values.astype(np.float64) @ vector)),
-        reference_traffic=f"the {facts['prompts']} training prompts; calibrate on your own traffic where it differs",
-        training=facts,
-    )
-    opening = (
-        f"A router between {task.pair[0]} (strong) and {task.pair[1]} (weak) on the embedder "
-        f"`{task.base.embedder.name}`. The score is the estimated probability that the strong model strictly beats the "
-        "weak one."
-    )
-    card = rows_card_text(folder.name, opening, facts, reference_traffic=checkpoint.reference_traffic)
-    with publish(folder) as staged:
-        write_checkpoint(staged, vector, checkpoint)
-        (staged / "README.md").write_text(card, encoding="utf-8")
-
-
-def _write_models(folder: Path, task: _Task, written: ModelVectors, facts: Mapping[str, Any]) -> None:
-    strong, weak = (written.vectors[written.models.index(model)] for model in task.pair)
-    scores = sigmoid(written.reference @ (strong - weak) - written.scale.tie_margin)
+def _write(
+    folder: Path, task: _Task, utilities: Utilities, scale: GainScale, facts: Mapping[str, Any], seed: int
+) -> None:
+    """Write the checkpoint of one pair, or with a vector per model, and its card."""
+    written = None if task.is_pair else task.vectors(utilities, scale, seed)
+    if written is None:
+        direction = scale.slope * (utilities.directions[0] - utilities.directions[1])
+        offset = scale.slope * (utilities.offsets[0] - utilities.offsets[1]) - scale.tie_margin
+        vector = direction + offset * constant_direction(task.values)
+        scores = sigmoid(task.values.astype(np.float64) @ vector)
+        traffic = f"the {facts['prompts']} training prompts; calibrate on your own traffic where it differs"
+    else:
+        strong, weak = (written.vectors[written.models.index(model)] for model in task.pair)
+        scores = sigmoid(written.reference @ (strong - weak) - scale.tie_margin)
+        traffic = written.traffic
     checkpoint = CheckpointFacts(
         embedder=task.base.embedder.name,
         strong_model=task.pair[0],
         weak_model=task.pair[1],
         reference_quantiles=reference_quantiles(scores),
-        reference_traffic=written.traffic,
+        reference_traffic=traffic,
         training=facts,
-        gain_slope=written.scale.slope,
-        tie_margin=written.scale.tie_margin,
+        gain_slope=None if written is None else scale.slope,
+        tie_margin=0.0 if written is None else scale.tie_margin,
     )
-    vectors = (written.vectors, written.projection)
-    card = models_card_text(folder.name, task.pair, checkpoint.embedder, facts, written.traffic)
     with publish(folder) as staged:
-        write_model_vectors(staged, written.models, *vectors, checkpoint, reference=written.reference)
+        if written is None:
+            write_checkpoint(staged, vector, checkpoint)
+            opening = (
+                f"A router between {task.pair[0]} (strong) and {task.pair[1]} (weak) on the embedder "
+                f"`{checkpoint.embedder}`. The score is the estimated probability that the strong model strictly beats "
+                "the weak one."
+            )
+            card = rows_card_text(folder.name, opening, facts, reference_traffic=traffic)
+        else:
+            vectors = (written.vectors, written.projection)
+            write_model_vectors(staged, written.models, *vectors, checkpoint, reference=written.reference)
+            card = models_card_text(folder.name, task.pair, checkpoint.embedder, facts, traffic)
         (staged / "README.md").write_text(card, encoding="utf-8")

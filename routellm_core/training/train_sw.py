@@ -16,8 +16,7 @@ from routellm_core.metrics.held_out import LENGTH, TRAINED, HeldOut, length_scor
 from routellm_core.routers.sw_ranking.battles import BattleTable, join_battles
 from routellm_core.routers.sw_ranking.router import SimilarityWeightedRouter
 from routellm_core.rows.labelled import MixedRows, PairRows, PreferenceRows, TrainingRows, pair_rows
-from routellm_core.training.base import Provenance, TrainedRouter, measured, recorded_facts
-from routellm_core.training.cards import rows_card_text
+from routellm_core.training.base import Provenance, TrainedRouter, measured, recorded_facts, rows_card_text
 from routellm_core.training.checks import check_pair_rows, check_rows, refuse_leakage
 from routellm_core.training.crossfit import TEST_SPLIT, CrossFit, cross_fit, group_numbers, grouped_folds
 from routellm_core.training.matrix_factorization import reference_quantiles

@@ -68,16 +68,10 @@ def resolve_device(device: str = "auto") -> Any:
 
 
 def resolve_dtype(dtype: str, device: Any) -> Any:
-    """Return the ``torch.dtype`` to compute in.
+    """Return the ``torch.dtype`` of a name, or raise ConfigError for an unknown one.
 
-    Args:
-        dtype: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``. ``"auto"`` is bfloat16 on a CUDA device that
-            computes in it (compute capability 8 and later), float16 on older ones and on MPS, and float32 on a CPU,
-            where bfloat16 is several times slower without dedicated instructions.
-        device: the device.
-
-    Raises:
-        ConfigError: another name.
+    ``"auto"`` is bfloat16 on a CUDA device that computes in it (compute capability 8 and later), float16 on older ones
+    and on MPS, and float32 on a CPU, where bfloat16 is several times slower without dedicated instructions.
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
@@ -134,17 +128,8 @@ def run_batches(
 ) -> npt.NDArray[np.float64]:
     """Run every batch and put the results in order; a batch that does not fit in memory is halved and tried again.
 
-    Args:
-        batches: indices of each batch.
-        score_batch: indices, shape (k,), to results, shape (k,).
-        total: number of results.
-        advance: called with the number of results that have just come in.
-
-    Returns:
-        shape (total,), float64.
-
-    Raises:
-        ScoringError: a single text does not fit in memory.
+    ``score_batch`` goes from indices, shape (k,), to results, shape (k,); ``advance`` is told how many have just come
+    in. Returns shape (total,), float64. Raises ScoringError where a single text does not fit in memory.
     """
     results = np.full(total, np.nan)
     divisor = 1
@@ -166,14 +151,7 @@ def run_batches(
 
 @contextmanager
 def progress_bar(total: int, *, label: str, shown: bool) -> Iterator[Callable[[int], None] | None]:
-    """Draw a progress bar on standard error while the block runs, if ``shown``.
-
-    Yields:
-        what to call with the number of finished prompts, or None.
-
-    Raises:
-        MissingExtraError: ``tqdm`` (which transformers brings along) is not installed.
-    """
+    """Draw a progress bar on standard error, if ``shown``; yields what to tell of finished prompts, or None."""
     if not shown:
         yield None
         return

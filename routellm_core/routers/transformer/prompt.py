@@ -81,11 +81,7 @@ class ClassifierPrompt:
 
     @classmethod
     def load(cls, folder: Path, chat: ChatFormat) -> ClassifierPrompt:
-        """Read RouteLLM's two message files from a checkpoint.
-
-        Raises:
-            CheckpointError: one is missing, is not UTF-8, or the second has no ``{question}``.
-        """
+        """Read RouteLLM's two message files; raise CheckpointError if one is missing, or lacks ``{question}``."""
         texts = []
         for name in (_SYSTEM_FILE, _CLASSIFIER_FILE):
             try:
@@ -184,11 +180,7 @@ class ClassifierEncoder:
     def limit_to(self, positions: int, wanted: int | None) -> int:
         """Leave room for the messages and the answer in ``wanted`` tokens, by default in all ``positions``.
 
-        Returns:
-            the limit.
-
-        Raises:
-            ConfigError: more than the model has, or too few for the messages.
+        Returns the limit. Raises ConfigError for more than the model has, or too few for the messages.
         """
         if wanted is not None and not len(self.header) + _NEW_TOKENS < wanted <= positions:
             raise ConfigError(f"causal_llm: max_tokens is {wanted}; this checkpoint takes at most {positions}")

@@ -20,8 +20,7 @@ from routellm_core.metrics.held_out import LENGTH, TRAINED, HeldOut, length_scor
 from routellm_core.routers.base import Router
 from routellm_core.routers.reference import ROUTING_FILE
 from routellm_core.rows.labelled import PairRows, TrainingRows, pair_rows
-from routellm_core.training.base import Provenance, TrainedRouter, measured, recorded_facts
-from routellm_core.training.cards import rows_card_text
+from routellm_core.training.base import Provenance, TrainedRouter, measured, recorded_facts, rows_card_text
 from routellm_core.training.checks import check_pair_rows, check_rows, refuse_leakage
 from routellm_core.training.crossfit import group_numbers, grouped_folds
 from routellm_core.training.finetuning.learner import Learner
