@@ -13,13 +13,11 @@ import numpy.typing as npt
 from routellm_core.errors import ConfigError
 from routellm_core.rows.labelled import refuse_mixed_units
 from routellm_core.rows.types import (
-    MixedRows,
     PreferenceRows,
     QualityRows,
-    RowsOfOneKind,
     TrainingRows,
 )
-from routellm_core.training.checks import RARE
+from routellm_core.training.checks import RARE, parts_of
 from routellm_core.training.crossfit import group_numbers
 
 __all__ = ["Comparisons", "comparisons_of", "models_named"]
@@ -115,7 +113,7 @@ class Comparisons:
 def models_named(rows: TrainingRows) -> tuple[str, ...]:
     """Return the models that preference and quality rows name, in order; strong/weak rows name none."""
     found: dict[str, None] = {}
-    for part in _parts(rows):
+    for part in parts_of(rows):
         if isinstance(part, QualityRows):
             found.update(dict.fromkeys(part.models))
         elif isinstance(part, PreferenceRows):
@@ -131,13 +129,13 @@ def comparisons_of(rows: TrainingRows, *, strong_model: str, weak_model: str, se
     Strong/weak rows compare the named pair. Weights are relative to the rows' mean. ``seed`` chooses opponents where
     very many models answered a prompt. Raises ConfigError where rows of several kinds measure in different units.
     """
-    refuse_mixed_units(_parts(rows))
+    refuse_mixed_units(parts_of(rows))
     models = tuple(dict.fromkeys((*models_named(rows), strong_model, weak_model)))
     number = {model: place for place, model in enumerate(models)}
     generator = np.random.default_rng(seed)
     prompts: dict[str, int] = {}
     table: list[tuple[int, int, int, float, float]] = []
-    for part in _parts(rows):
+    for part in parts_of(rows):
         if isinstance(part, QualityRows):
             compared = _quality_comparisons(part, number, generator)
         elif isinstance(part, PreferenceRows):
@@ -173,10 +171,6 @@ def _groups(rows: TrainingRows, place: Mapping[str, int]) -> Indices:
         number for prompt, number in zip(rows.prompts, of_row.tolist(), strict=True) if prompt in place
     ]
     return groups
-
-
-def _parts(rows: TrainingRows) -> tuple[RowsOfOneKind, ...]:
-    return rows.parts if isinstance(rows, MixedRows) else (rows,)
 
 
 def _quality_comparisons(

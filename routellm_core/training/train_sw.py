@@ -15,9 +15,9 @@ from routellm_core.embeddings import Embedder, Embeddings, load_embedder
 from routellm_core.metrics.held_out import LENGTH, TRAINED, HeldOut, length_scores
 from routellm_core.routers.sw_ranking.battles import BattleTable, join_battles
 from routellm_core.routers.sw_ranking.router import SimilarityWeightedRouter
-from routellm_core.rows.labelled import MixedRows, PairRows, PreferenceRows, TrainingRows, pair_rows
+from routellm_core.rows.labelled import PairRows, PreferenceRows, TrainingRows, pair_rows
 from routellm_core.training.base import Provenance, TrainedRouter, measured, recorded_facts, rows_card_text
-from routellm_core.training.checks import check_pair_rows, check_rows, refuse_leakage
+from routellm_core.training.checks import check_pair_rows, check_rows, parts_of, refuse_leakage
 from routellm_core.training.crossfit import TEST_SPLIT, CrossFit, cross_fit, group_numbers, grouped_folds
 from routellm_core.training.matrix_factorization import reference_quantiles
 
@@ -106,9 +106,8 @@ def train_similarity_index(
 
 def _battles(rows: TrainingRows, models: tuple[str, str]) -> BattleTable:
     """Return battles of all models where rows are preferences, and of the pair where they are something else."""
-    parts = rows.parts if isinstance(rows, MixedRows) else (rows,)
     tables = []
-    for part in parts:
+    for part in parts_of(rows):
         if isinstance(part, PreferenceRows):
             model_a, model_b, gain = list(part.model_a), list(part.model_b), part.outcome - 0.5
         else:
