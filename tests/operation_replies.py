@@ -12,8 +12,6 @@ from typing import Any
 from routellm_core.testing.local_handlers import Operation
 from routellm_core.testing.replies import Reply, completion
 
-__all__ = ["OPERATIONS"]
-
 Json = dict[str, Any]
 _MESSAGE_PARTS = {"input_text": "text", "output_text": "text"}
 
@@ -184,6 +182,6 @@ def _words(text: str) -> list[str]:
 
 OPERATIONS = {
     "completions": Operation(text_completion, text_completion_chunks, "prompt"),
-    "responses": Operation(response, response_events, "input", has_named_events=True),
+    "responses": Operation(response, response_events, "input", has_names=True),
 }
-"""For ``LocalModelServer(operations=OPERATIONS)``."""
+"""What ``LocalModelServer(operations=…)`` takes."""

@@ -16,8 +16,6 @@ from aiohttp import web
 
 from routellm_core.testing.replies import Reply, completion, completion_chunks
 
-__all__ = ["LocalModels", "Operation", "ReceivedRequest", "create_local_app"]
-
 EMBEDDING_DIMENSION = 64
 """Length of an embedding, but for the models named here, which keep their own."""
 _EMBEDDING_DIMENSIONS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072}
@@ -31,21 +29,24 @@ _ERROR_TYPES = {
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """A request as it arrived."""
+    """A request as it arrived: path with its query, headers by names in lower case, and body."""
 
-    path: str  # with its query
-    headers: Mapping[str, str]  # names in lower case
-    body: Mapping[str, Any]  # of the request
+    path: str
+    headers: Mapping[str, str]
+    body: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Operation:
-    """How a generating operation is answered, whole and streamed; both take the request and ``reply``."""
+    """How one of the generating operations is answered, whole and streamed, and the field that it needs.
+
+    ``has_names`` says whether each event of its streams is named after its type, and no ``[DONE]`` ends them.
+    """
 
     answer: Callable[[Mapping[str, Any], Reply | None], Any]
     events: Callable[[Mapping[str, Any], Reply | None], Iterable[Mapping[str, Any]]]
-    required: str  # the field that a request needs
-    has_named_events: bool = False  # as the Responses API has; there is no ``[DONE]`` then
+    required: str
+    has_names: bool = False
 
 
 _CHAT = {"chat/completions": Operation(completion, completion_chunks, "messages")}
@@ -67,17 +68,15 @@ class LocalModels:
 
     Args:
         api_key: when given, requests with another bearer token get 401.
-        reply: what the models say.
-        operations: further operations by their path.
+        reply: asked first what to say.
+        operations: further ones by path.
     """
 
     def __init__(
-        self,
-        api_key: str | None = None,
-        reply: Reply | None = None,
-        operations: Mapping[str, Operation] | None = None,
+        self, api_key: str | None, reply: Reply | None = None, operations: Mapping[str, Operation] | None = None
     ) -> None:
-        self._api_key, self._reply, self.operations = api_key, reply, {**_CHAT, **(operations or {})}
+        self.operations = {**_CHAT, **(operations or {})}
+        self._api_key, self._reply = api_key, reply
         self._calls: Counter[str] = Counter()
         self._released = asyncio.Event()
         self.requests: list[dict[str, Any]] = []
@@ -104,7 +103,7 @@ class LocalModels:
         return body
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
-        """Answer a chat completion, or another operation."""
+        """Answer one of the operations."""
         operation = self.operations[request.path.removeprefix("/v1").strip("/")]
         if refused := self._refused(request):
             return refused
@@ -182,10 +181,9 @@ class LocalModels:
 
     async def _stream(self, request: web.Request, body: Mapping[str, Any], operation: Operation) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
-        model, has_names = str(body.get("model", "")), operation.has_named_events
-        events = list(
-            operation.events(body, self._reply)
-        )  # what is wrong with the request shows before the answer begins
+        model = str(body.get("model", ""))
+        # What is wrong with the request shows before the answer begins.
+        events = list(operation.events(body, self._reply))
         await response.prepare(request)
         for number, event in enumerate(events):
             if model.startswith("drip-"):
@@ -197,9 +195,9 @@ class LocalModels:
             if model == "broken" and number == 3:
                 await response.write(b"data: " + (_error(500, "broken in the middle").body or b"") + b"\n\n")  # type: ignore[operator]
                 return response
-            name = f"event: {event['type']}\n".encode() if has_names else b""
+            name = f"event: {event['type']}\n".encode() if operation.has_names else b""
             await response.write(name + b"data: " + json.dumps(event).encode() + b"\n\n")
-        if not has_names:
+        if not operation.has_names:
             await response.write(b"data: [DONE]\n\n")
         return response
 

@@ -48,8 +48,9 @@ class LocalModelServer:
 
     Args:
         api_key: when given, requests with another bearer token get 401.
-        reply: what the models say: from the body of a chat completion to a text, or None for the usual answer.
-        operations: what is answered beside chat completions and embeddings, by path, such as ``"responses"``.
+        reply: called with the body of each request (as a chat completion's), in the thread that serves: the text to
+            answer, or None to answer as usual. A call of a tool is answered as usual.
+        operations: what is served beside chat completions and embeddings, by path.
     """
 
     def __init__(

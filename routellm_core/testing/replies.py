@@ -1,7 +1,9 @@
 """What the local models answer: deterministic replies in OpenAI's chat shape, from the request alone.
 
 A reply honours ``tools`` with every form of ``tool_choice``, ``response_format``, ``stop``, ``n`` and ``max_tokens``,
-so that agents, chains and structured output can be run against it for real.
+so that agents, chains and structured output can be run against it for real. Two answers that `routellm data label` has
+compared get a verdict: the one that holds the reference answer is preferred, where one is given, else the longer one; a
+model named ``…-first`` always prefers what it reads first, ``…-vague`` decides nothing.
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ from typing import Any, TypeAlias
 
 from routellm_core.prompts import message_text
 
-__all__ = ["Reply", "completion", "completion_chunks", "json_from_schema"]
-
 Json = dict[str, Any]
 Reply: TypeAlias = Callable[[Mapping[str, Any]], str | None]
-"""What a model says to a chat completion's request; None for the usual answer."""
+"""From the body of a chat completion request to the text to answer, or None to answer as usual."""
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_COMPARED = re.compile(r"<answer of assistant ([AB])>\n(.*?)\n</answer of assistant \1>", re.DOTALL)
+_REFERENCE = re.compile(r"<reference answer>\n(.*?)\n</reference answer>", re.DOTALL)
 _QUOTED = re.compile(r"\"([^\"]+)\"|'([^']+)'")
 
 
@@ -29,7 +31,7 @@ def completion(request: Mapping[str, Any], reply: Reply | None = None) -> Json:
 
     Args:
         request: the body of POST /v1/chat/completions.
-        reply: what the model says, but for tool calls.
+        reply: asked first what to say; None for every request where it is left out.
 
     Returns:
         an object of OpenAI's ``chat.completion`` schema that echoes the request's model.
@@ -144,8 +146,8 @@ def _message(request: Mapping[str, Any], reply: Reply | None) -> tuple[Json, str
             "function": {"name": chosen["name"], "arguments": json.dumps(arguments)},
         }
         return {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]}, "tool_calls"
-    said = None if reply is None else reply(request)
-    content, finish_reason = _limited(_content(request, messages, text) if said is None else said, request)
+    content = (reply(request) if reply else None) or _content(request, messages, text)
+    content, finish_reason = _limited(content, request)
     return {"role": "assistant", "content": content, "refusal": None}, finish_reason
 
 
@@ -178,9 +180,22 @@ def _content(request: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], 
         return json.dumps(json_from_schema(schema, text))
     if response_format.get("type") == "json_object":
         return json.dumps(_json_object(request["model"], text))
+    if len(compared := dict(_COMPARED.findall(text))) == 2:
+        return _verdict(request["model"], text, compared)
     if messages[-1].get("role") == "tool":
         return f"{request['model']} read the tool's result: {message_text(messages[-1])}"
     return text if request["model"].startswith("echo") else f"{request['model']} answers: {text}"
+
+
+def _verdict(model: str, text: str, compared: Mapping[str, str]) -> str:
+    if model.endswith("-vague"):
+        return "Both answers have their merits."
+    if model.endswith("-first"):
+        return "The first answer convinces at once.\n[[A]]"
+    reference = _REFERENCE.search(text)
+    quality = {name: reference[1] in answer if reference else len(answer) for name, answer in compared.items()}
+    verdict = "C" if quality["A"] == quality["B"] else max(quality, key=lambda name: quality[name])
+    return f"{model} compared both answers.\n[[{verdict}]]"
 
 
 def _json_object(model: str, text: str) -> Json:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from examples.local_replies import local_reply
 from routellm_core.asking.calls import CallLimits
 from routellm_core.asking.judges import comparison_messages, parse_verdict
 from routellm_core.asking.labels import LabelRun
@@ -83,7 +82,7 @@ async def test_a_judge_that_changes_its_mind_with_the_order_gives_a_tie(
 
 async def test_a_rerun_asks_only_what_is_missing(tmp_path: Path) -> None:
     output = tmp_path / "labelled.jsonl"
-    with LocalModelServer(reply=local_reply) as server:
+    with LocalModelServer() as server:
         await run(pair(server), output).label(prompts(2))
         assert len(server.requests) == 8
         outcome = await run(pair(server), output).label(prompts(3))
@@ -107,7 +106,7 @@ async def test_a_line_cut_off_by_a_kill_is_labelled_again(local_models: LocalMod
 async def test_a_failing_model_leaves_its_prompts_for_the_next_run(tmp_path: Path) -> None:
     output = tmp_path / "labelled.jsonl"
     kept = output.with_name("labelled.jsonl.failures")
-    with LocalModelServer(reply=local_reply) as server:
+    with LocalModelServer() as server:
         outcome = await run(pair(server, weak="fail-500"), output).label(prompts(2))
         assert outcome.failures.keys() == {"prompts.jsonl, line 1", "prompts.jsonl, line 2"}
         assert not outcome.is_complete
@@ -122,7 +121,7 @@ async def test_a_failing_model_leaves_its_prompts_for_the_next_run(tmp_path: Pat
 
 async def test_what_failed_once_is_finished_later(tmp_path: Path) -> None:
     output = tmp_path / "labelled.jsonl"
-    with LocalModelServer(reply=local_reply) as server:
+    with LocalModelServer() as server:
         models = pair(server, weak="flaky-503")
         first = await run(models, output, attempts=1).label(prompts(1))
         assert list(first.failures) == ["prompts.jsonl, line 1"]
@@ -151,7 +150,7 @@ async def test_a_judge_that_judges_nothing_labels_nothing(
 
 
 async def test_a_wrong_key_stops_the_run(tmp_path: Path) -> None:
-    with LocalModelServer(api_key="right", reply=local_reply) as server:
+    with LocalModelServer(api_key="right") as server:
         outcome = await run(pair(server), tmp_path / "l.jsonl", concurrency=1).label(prompts(20))
         assert outcome.stopped is not None
         assert "refuses every call" in outcome.stopped
@@ -162,7 +161,7 @@ async def test_a_wrong_key_stops_the_run(tmp_path: Path) -> None:
 
 async def test_stopping_keeps_what_was_paid_for(tmp_path: Path) -> None:
     output = tmp_path / "labelled.jsonl"
-    with LocalModelServer(reply=local_reply) as server:
+    with LocalModelServer() as server:
         labelling = run(pair(server, weak="slow-30"), output)
         task = asyncio.create_task(labelling.label(prompts(1)))
         async with asyncio.timeout(20):

@@ -14,11 +14,9 @@ from typing import Any
 
 import pytest
 
-from examples.local_replies import local_reply
-from routellm_core.asking.calls import CallLimits, Calls
+from routellm_core.asking.calls import CallLimits, Calls, Outcome, run_all
 from routellm_core.asking.labels import LabelRun
 from routellm_core.asking.prompts import LabelModels, LabelPrompt
-from routellm_core.asking.run import Outcome, run_all
 from routellm_core.asking.store import RecordFile
 from routellm_core.backends.base import ModelSettings
 from routellm_core.backends.chat import LiteLLMBackend
@@ -64,7 +62,7 @@ def free_port() -> int:
     ],
 )
 async def test_a_run_whose_every_call_fails_ends(tmp_path: Path, name: str, said: str) -> None:
-    with LocalModelServer(reply=local_reply) as server:
+    with LocalModelServer() as server:
         outcome, _ = await label(server.base_url, name, tmp_path / "l.jsonl")
         calls = len(server.requests)
     assert outcome.stopped is not None
@@ -158,7 +156,7 @@ async def test_nothing_is_begun_without_money() -> None:
 
 async def test_a_second_run_on_one_output_is_refused(tmp_path: Path) -> None:
     output = tmp_path / "labelled.jsonl"
-    with LocalModelServer(reply=local_reply) as server:
+    with LocalModelServer() as server:
         first = asyncio.create_task(label(server.base_url, "slow-2", output, 1))
         async with asyncio.timeout(20):
             while not server.requests:  # noqa: ASYNC110

@@ -23,7 +23,6 @@ from routellm_core.backends.completions import ChatCompletion
 from routellm_core.providers.litellm import import_litellm
 from routellm_core.testing import FakeBackend
 from routellm_core.testing.local_models import LocalModelServer
-from tests.operation_replies import OPERATIONS
 
 HELLO = [{"role": "user", "content": "Hello!"}]
 WAYS = pytest.mark.parametrize("relay", [None, False], ids=["direct", "litellm"])
@@ -140,7 +139,7 @@ def test_closing_a_stream_ends_the_model_s_work(upstream_models: LocalModelServe
 
 @pytest.fixture
 def upstream_models() -> Iterator[LocalModelServer]:
-    with LocalModelServer(operations=OPERATIONS) as server:
+    with LocalModelServer() as server:
         yield server
 
 

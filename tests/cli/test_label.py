@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from examples.local_replies import local_reply
 from routellm_core.testing.local_models import LocalModelServer
 
 CONFIG = """
@@ -136,7 +135,7 @@ def test_a_dead_port_ends_with_a_summary(routellm: Any, local_models: LocalModel
 
 
 def test_a_wrong_key_ends_with_what_to_do(routellm: Any, tmp_path: Path) -> None:
-    with LocalModelServer(api_key="right", reply=local_reply) as server:
+    with LocalModelServer(api_key="right") as server:
         configured(tmp_path, server)
         asked(tmp_path, 50)
         done = routellm(*arguments(server, "--yes"))
@@ -163,7 +162,7 @@ def test_an_unusable_output_is_refused_before_anything_is_paid(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_two_runs_on_one_output_do_not_pay_twice(routellm: Any, tmp_path: Path) -> None:
-    with LocalModelServer(reply=local_reply) as server:
+    with LocalModelServer() as server:
         configured(tmp_path, server, weak="slow-30")
         asked(tmp_path, 2)
         words = [str(Path(sys.executable).with_name("routellm")), *arguments(server, "--yes")]
@@ -194,7 +193,7 @@ def test_prompts_from_standard_input(routellm: Any, local_models: LocalModelServ
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_an_interrupted_run_loses_nothing(tmp_path: Path) -> None:
-    with LocalModelServer(reply=local_reply) as server:
+    with LocalModelServer() as server:
         configured(tmp_path, server, weak="slow-0.05")
         asked(tmp_path, 60)
         words = [str(Path(sys.executable).with_name("routellm")), *arguments(server, "--yes", "--concurrency", "1")]

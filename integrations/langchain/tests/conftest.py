@@ -17,7 +17,6 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 from langchain_routellm import RouteLLMChat
 
-from examples.local_replies import local_reply
 from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.testing import FixedScoreRouter
 from routellm_core.testing.local_models import LocalModelServer
@@ -54,7 +53,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def local_models() -> Iterator[LocalModelServer]:
     """A running OpenAI-compatible server; see its module for the model names that misbehave."""
-    with LocalModelServer(reply=local_reply) as server:
+    with LocalModelServer() as server:
         yield server
 
 
