@@ -91,16 +91,10 @@ def baselines_of(
     num_results: int = 10,
     level: float = 0.95,
 ) -> Baselines:
-    """Compute every baseline at ``shares``, shape (k,).
+    """Compute every baseline at ``shares``, shape (k,), from unscaled qualities, shape (n,).
 
-    Args:
-        strong: quality of the strong model, shape (n,), unscaled.
-        weak: likewise of the weak model.
-        shares: shares of strong calls in [0, 1].
-        pair: the names of the two models.
-        scale: what a quality is multiplied with for display (100 for per cent).
-        num_results: steps of the random router's APGR.
-        level: level of the intervals.
+    For display, qualities are multiplied by ``scale`` (100 for per cent). The random router's APGR takes
+    ``num_results`` steps; ``level`` is that of the intervals.
     """
     expected, deviation = random_quality(strong, weak, shares)
     reach = normal_quantile(level) * deviation

@@ -49,14 +49,9 @@ class ScoreReference:
 
 
 def checked_quantiles(quantiles: Any, *, source: object) -> FloatArray | None:
-    """Return a checkpoint's reference quantiles as an array, shape (1001,); None where it has none.
+    """Return the reference quantiles found at ``source`` as an array, shape (1001,), or None where there are none.
 
-    Args:
-        quantiles: what was found under that name.
-        source: where, for the error.
-
-    Raises:
-        CheckpointError: they are not 1001 ascending numbers in [0, 1].
+    Raises CheckpointError where they are not 1001 ascending numbers in [0, 1].
     """
     if quantiles is None:
         return None

@@ -91,11 +91,9 @@ def held_out_of(fit: Fit, folds: Indices, of_items: Indices | None = None) -> Fl
 def cross_fit(fit: Fit, folds: Indices, held_out: Floats | None = None, *, of_items: Indices | None = None) -> CrossFit:
     """Fit without every fold, and without every two.
 
-    Args:
-        fit: from the rows to fit on, shape (n,), to predictions for at least the items that are left out, shape (m, …).
-        folds: of the rows, shape (n,), from 0.
-        held_out: what :func:`held_out_of` returns, where that is known.
-        of_items: folds of what is predicted, shape (m,); None where that is the rows.
+    ``fit`` goes from the rows to fit on, shape (n,), to predictions for at least the items left out, shape (m, …).
+    ``folds`` of the rows, shape (n,), count from 0, as do ``of_items``, shape (m,), None where the rows are predicted;
+    ``held_out`` is what :func:`held_out_of` returns, where that is known.
     """
     items = folds if of_items is None else of_items
     known = held_out_of(fit, folds, of_items) if held_out is None else held_out

@@ -73,13 +73,9 @@ def write_model_vectors(
     RouteLLM's formula normalises the rows of ``P``, so each row is a model's vector over the longest one's length, with
     a last component that makes its own length 1 and that the classifier passes over.
 
-    Args:
-        folder: created if need be.
-        models: M names.
-        vectors: shape (M, k); σ((vectors[s] - vectors[w]) · projection · e) is what RouteLLM scores.
-        projection: shape (k, text_dim).
-        facts: metadata; the pair is the one that is scored unless the router is told otherwise.
-        reference: projected embeddings of reference prompts, shape (r, k), from which the quantiles of any pair follow.
+    With ``vectors``, shape (M, k), and ``projection``, shape (k, text_dim), RouteLLM scores
+    σ((vectors[s] - vectors[w]) · projection · e). From ``reference``, projected embeddings of reference prompts, shape
+    (r, k), follow the quantiles of any pair.
     """
     length = max(float(np.linalg.norm(vectors, axis=1).max()), 1e-6)
     scaled = vectors / length

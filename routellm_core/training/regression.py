@@ -79,15 +79,10 @@ class Utilities:
 class GainRegression:
     """Comparisons of M models on p prompts, and what is believed of them beforehand.
 
-    Args:
-        comparisons: n comparisons.
-        embeddings: of the prompts, shape (p, d).
-        prior: utilities before any row; of models that are fitted the level does not count.
-        explained: share of the gain's variance that the prompt is believed to explain beyond that.
-        fitted: shape (M,); the other models keep their prior as it is. None fits all.
-
-    Raises:
-        ConfigError: all embeddings are equal, so that any router would be constant.
+    ``embeddings`` have shape (p, d). ``prior`` are utilities before any row; of models that are fitted, as ``fitted``,
+    shape (M,), says, the level does not count, and the others keep it as it is; None fits all. The prompt is believed
+    to explain a share ``explained`` of the gain's variance beyond that. Raises ConfigError where all embeddings are
+    equal, so that any router would be constant.
     """
 
     def __init__(

@@ -85,20 +85,12 @@ def resolve_dtype(dtype: str, device: Any) -> Any:
 def plan_batches(
     lengths: Sequence[int], *, token_budget: int, max_rows: int = _MAX_ROWS, fixed_length: int = 0
 ) -> Iterator[npt.NDArray[np.int64]]:
-    """Group texts of similar length, so that little is spent on padding.
+    """Group texts of similar ``lengths``, in tokens, so that little is spent on padding; yields each batch's indices.
 
-    Args:
-        lengths: tokens of each of n texts.
-        token_budget: most tokens of a batch, padding included; one text alone may exceed it.
-        max_rows: most texts of a batch.
-        fixed_length: tokens that every text carries besides its own (a shared prefix whose cache takes memory).
-
-    Yields:
-        indices of a batch's texts, longest first; the longest batch comes first, so that memory runs out at once or not
-        at all. Every index comes exactly once.
-
-    Raises:
-        ConfigError: ``token_budget`` or ``max_rows`` is below 1.
+    The longest comes first, so that memory runs out at once or not at all. A batch has at most ``max_rows`` texts and
+    ``token_budget`` tokens, padding included, though one text alone may exceed it; ``fixed_length`` are tokens that
+    every text carries besides its own (a shared prefix whose cache takes memory).
+    Raises ConfigError for limits below 1.
     """
     if token_budget < 1 or max_rows < 1:
         raise ConfigError(f"token_budget ({token_budget}) and max_rows ({max_rows}) must be at least 1")

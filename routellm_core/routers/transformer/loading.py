@@ -48,18 +48,10 @@ def weight_files(folder: Path) -> list[Path]:
 def load_model(
     auto_class: str, folder: Path, *, dtype: Any, device: Any, new_head: bool = False, **options: Any
 ) -> Any:
-    """Load a model in evaluation mode onto ``device``.
+    """Load a model in evaluation mode onto ``device``; None leaves the placement to ``options`` of ``from_pretrained``.
 
-    Args:
-        auto_class: such as ``"AutoModelForCausalLM"``.
-        folder: the checkpoint.
-        dtype: the ``torch.dtype`` to compute in.
-        device: the ``torch.device``; None leaves the placement to ``options``.
-        new_head: to be trained, so that a last layer that is missing or of another size is drawn at random.
-        options: further arguments of ``from_pretrained``.
-
-    Raises:
-        CheckpointError: the weights are unsafe, incomplete, of the wrong shape or of an unknown architecture.
+    With ``new_head``, for training, a last layer that is missing or of another size is drawn at random. Raises
+    CheckpointError where weights are unsafe, incomplete, of the wrong shape or of an unknown architecture.
     """
     files = weight_files(folder)
     named = ", ".join(str(file) for file in files[:1]) + (f" and {len(files) - 1} more" if len(files) > 1 else "")

@@ -31,18 +31,10 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> list[int]:
 def last_logits(
     model: Any, sequences: Sequence[Sequence[int]], *, count: int, pad_id: int, before: int = 0, **arguments: Any
 ) -> Any:
-    """Return the logits at the last positions of each sequence.
+    """Return the logits at the last ``count`` positions of B sequences, shape (B, count, vocabulary), float32.
 
-    Args:
-        model: a Hugging Face causal language model; called by one thread at a time.
-        sequences: B token lists of at least ``count`` tokens each.
-        count: how many positions.
-        pad_id: the token to fill rows up with.
-        before: tokens that the cache in ``arguments`` holds already.
-        **arguments: further ones of the model's forward pass.
-
-    Returns:
-        a tensor, shape (B, count, vocabulary), float32, on the model's device.
+    The causal language model, called by one thread at a time, also takes ``arguments``, among them a cache that holds
+    ``before`` tokens already. Rows are filled up with ``pad_id``.
     """
     device = model.device
     lengths = torch.tensor([len(sequence) for sequence in sequences])

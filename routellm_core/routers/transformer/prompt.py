@@ -47,11 +47,7 @@ class ChatFormat:
 
     @classmethod
     def from_option(cls, value: str | Mapping[str, str]) -> ChatFormat:
-        """Return the format named or spelled out by a configuration option.
-
-        Raises:
-            ConfigError: an unknown name, or other keys than ``system``, ``user``, ``assistant_header``.
-        """
+        """Return the format that an option names or spells out; raise ConfigError for unknown names and keys."""
         if isinstance(value, str):
             if value != "llama-3":
                 raise ConfigError(f"causal_llm: prompt_format {value!r} is neither 'llama-3' nor a mapping")
