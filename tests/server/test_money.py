@@ -138,7 +138,8 @@ class TestCachedInput:
 
     def test_it_is_counted(self, serve: Any, upstream: LocalModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
         from routellm_core.server import service
-            operation = upstream._models.operations["chat/completions"]
+
+        operation = upstream._models.operations["chat/completions"]
         usage = {"prompt_tokens": 100, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 90}}
         answered = Operation(
             lambda *request: {**operation.answer(*request), "usage": usage}, operation.events, operation.required
