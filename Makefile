@@ -31,12 +31,13 @@ test-newest:  ## every test on the newest releases that the open ranges admit to
 test-oldest:  ## every test on the lower bounds; prints them
 	$(PYTHON) -m tests.edges oldest
 
-check: lint test  ## what CI runs: format, lint, types, tests
+check: lint test  ## what CI runs: format, lint, types, floors, tests
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/.dev  ## format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from routellm_core.backends import ChatBackend, ModelSettings
+    from routellm_core.backends import ChatBackend, ModelSettings, ResiliencePolicy
     from routellm_core.config import RouteLLMConfig, build_controller, load_config
     from routellm_core.controller import Controller
     from routellm_core.decision import decide
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         RouteLLMError,
         RoutingError,
         ScoringError,
+        UnfittingRequestError,
         UnknownRouterError,
         UnsupportedPromptError,
     )
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ChatBackend": "backends",
     "ModelSettings": "backends",
+    "ResiliencePolicy": "backends",
     "RouteLLMConfig": "config",
     "build_controller": "config",
     "load_config": "config",
@@ -47,6 +49,7 @@ _HOMES = {
     "RouteLLMError": "errors",
     "RoutingError": "errors",
     "ScoringError": "errors",
+    "UnfittingRequestError": "errors",
     "UnknownRouterError": "errors",
     "UnsupportedPromptError": "errors",
     "routing_prompt": "prompts",
@@ -71,12 +74,14 @@ __all__ = [
     "ModelPair",
     "ModelSelector",
     "ModelSettings",
+    "ResiliencePolicy",
     "RouteLLMConfig",
     "RouteLLMError",
     "Router",
     "RoutingDecision",
     "RoutingError",
     "ScoringError",
+    "UnfittingRequestError",
     "UnknownRouterError",
     "UnsupportedPromptError",
     "available_routers",

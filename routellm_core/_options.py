@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeAlias, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from routellm_core.errors import ConfigError, did_you_mean
 
-__all__ = ["build_from_options", "validated"]
+__all__ = ["build_from_options", "fields_at", "validated"]
+
+Location: TypeAlias = tuple[int | str, ...]
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -43,13 +45,14 @@ def build_from_options(factory: Callable[..., T], options: Mapping[str, Any], *,
     return factory(**options)
 
 
-def validated(model: type[M], data: Any, *, subject: str) -> M:
+def validated(model: type[M], data: Any, *, subject: str, sources: Mapping[Location, str] | None = None) -> M:
     """Validate ``data`` with a pydantic model.
 
     Args:
         model: the model class.
         data: plain values, as from YAML.
         subject: what ``data`` is, for the error ("config.yaml").
+        sources: where single values came from that are not the subject's, by their path in ``data``.
 
     Raises:
         ConfigError: lists every fault with its path, what was got and the nearest valid name.
@@ -57,14 +60,28 @@ def validated(model: type[M], data: Any, *, subject: str) -> M:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        faults = [_describe_fault(model, fault) for fault in error.errors(include_url=False)]
-        raise ConfigError(f"{subject}: {'; '.join(faults)}") from None  # pydantic's own text may quote a secret
+        faults: dict[str, list[str]] = {}
+        for fault in error.errors(include_url=False):
+            faults.setdefault(_source(fault, sources or {}) or subject, []).append(_describe_fault(model, fault))
+        described = (f"{source}: {'; '.join(found)}" for source, found in faults.items())
+        raise ConfigError("; ".join(described)) from None  # pydantic's own text may quote a secret
+
+
+def _source(fault: ErrorDetails, sources: Mapping[Location, str]) -> str | None:
+    path = fault["loc"]
+    for location, source in sources.items():
+        shared = min(len(path), len(location))
+        if path[:shared] == location[:shared]:
+            return source
+    if fault["type"] == "missing":  # what is there without it is at fault
+        return next((source for location, source in sources.items() if location[:-1] == path[:-1]), None)
+    return None
 
 
 def _describe_fault(model: type[BaseModel], fault: ErrorDetails) -> str:
     path = ".".join(str(part) for part in fault["loc"]) or "the top level"
     if fault["type"] == "extra_forbidden":
-        allowed = _fields_at(model, fault["loc"][:-1])
+        allowed = fields_at(model, fault["loc"][:-1])
         unknown = str(fault["loc"][-1])
         return f"unknown key {path!r}; allowed here: {', '.join(allowed)}.{did_you_mean(unknown, allowed)}"
     if fault["type"] == "missing":
@@ -73,7 +90,8 @@ def _describe_fault(model: type[BaseModel], fault: ErrorDetails) -> str:
     return f"{path!r}: {fault['msg'].removeprefix('Value error, ')}{got}"
 
 
-def _fields_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+def fields_at(model: type[BaseModel], path: Location) -> list[str]:
+    """Return the names that a configuration may hold at a path; those of its parent where it is no section."""
     current: type[BaseModel] | None = model
     for part in path:
         field = current.model_fields.get(str(part)) if current else None

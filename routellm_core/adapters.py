@@ -7,9 +7,8 @@ from typing import Any
 
 from routellm_core.calibration import calibrations_by_router
 from routellm_core.config import RouteLLMConfig
-from routellm_core.decision import StrongShare, requested_threshold
+from routellm_core.decision import StrongShare, requested_model, requested_threshold
 from routellm_core.errors import ConfigError, UnknownRouterError, did_you_mean
-from routellm_core.model_names import parse_model_name
 from routellm_core.routers.base import Router
 from routellm_core.routers.registry import load_router
 from routellm_core.selector import ModelSelector
@@ -77,7 +76,8 @@ def build_selector(
         threshold: as for :class:`ModelSelector`; None takes the given calibration's, else the configured one.
         strong_share: the same as a share of strong calls.
         calibration: a calibration, its file, or several; None takes the configured ones.
-        **policies: further options of :class:`ModelSelector`; those that are None are left to its defaults.
+        **policies: further options of :class:`ModelSelector`; those that are None are left to its defaults, ``sticky``
+            aside, of which None is a value.
 
     Raises:
         RouteLLMError: whatever :class:`ModelSelector` raises.
@@ -91,7 +91,7 @@ def build_selector(
         pair,
         threshold=requested,
         calibration=calibrations_by_router(source, {router.name: router}).get(router.name),
-        **{name: value for name, value in policies.items() if value is not None},
+        **{name: value for name, value in policies.items() if value is not None or name == "sticky"},
     )
 
 
@@ -108,22 +108,14 @@ def selection_options(
         threshold: the threshold of calls that wish for nothing, or None for the selector's.
 
     Raises:
-        ConfigError: none of these.
+        RoutingError: none of these.
         UnknownRouterError: the name of a router that the selector does not have.
     """
-    if model is None or model == "auto":
-        return {} if threshold is None else {"threshold": threshold}
-    if model in ("strong", pair.strong):
-        return {"force": "strong"}
-    if model in ("weak", pair.weak):
-        return {"force": "weak"}
+    wish = requested_model(model, pair)
     own = selector.router.name
-    if not (isinstance(model, str) and model.startswith("router-")):
-        raise ConfigError(
-            f"model={model!r} is neither of the two models; allowed: 'strong' or {pair.strong!r}, 'weak' or "
-            f"{pair.weak!r}, 'auto', or 'router-{own}-<threshold>'"
-        )
-    name = parse_model_name(model)
-    if name.router != own:
-        raise UnknownRouterError(f"model={model!r} asks for the router {name.router!r}; this was built with {own!r}")
-    return {"threshold": name.threshold}
+    if wish.router not in (None, own):
+        raise UnknownRouterError(f"model={model!r} asks for the router {wish.router!r}; this was built with {own!r}")
+    if wish.force is not None:
+        return {"force": wish.force}
+    limit = threshold if wish.threshold is None else wish.threshold
+    return {} if limit is None else {"threshold": limit}

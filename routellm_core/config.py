@@ -7,29 +7,33 @@ RouteLLM's form maps router names to their options::
 
 The fuller form puts them under ``routers`` beside the other settings (see ``config.example.yaml``). In both,
 ``${NAME}`` and ``${NAME:-default}`` inside a string are replaced from the environment. Precedence: what code passes,
-then the file, then the environment, then the defaults.
+then the file, then the environment, then the defaults. Every setting has a variable: ``ROUTELLM_`` and its path, with
+two underscores between the parts (``ROUTELLM_FALLBACK__ATTEMPTS``); the usual ones have short names too.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_settings import EnvSettingsSource, SettingsError
 
-from routellm_core._options import validated
+from routellm_core._options import fields_at, validated
 from routellm_core.backends.base import ChatBackend, ModelSettings
 from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.controller import Controller
 from routellm_core.decision import StrongShare, parse_threshold
 from routellm_core.errors import ConfigError, did_you_mean
+from routellm_core.memory import ConversationMemory
 from routellm_core.routers.registry import available_routers
 from routellm_core.server.settings import ServerSettings
-from routellm_core.types import Tier
+from routellm_core.types import PairTier
 
 __all__ = ["ENVIRONMENT", "FallbackSettings", "ModelsSettings", "RouteLLMConfig", "build_controller", "load_config"]
 
@@ -53,7 +57,11 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "ROUTELLM_SERVER_API_KEYS": ("server", "api_keys"),
     "ROUTELLM_SERVER_API_KEYS_FILE": ("server", "api_keys_file"),
 }
-"""Environment variables and the settings that they fill in. ``ROUTELLM_CONFIG`` names the file itself."""
+"""Short names of environment variables, and the settings that they fill in. ``ROUTELLM_CONFIG`` names the file."""
+
+_PREFIX, _DELIMITER = "ROUTELLM_", "__"
+# What is read elsewhere, and what Kubernetes sets for a service called routellm.
+_NO_SETTING = re.compile(r"ROUTELLM_(CONFIG|DATA_DIR|JUDGE_API_KEY|SHARED|SERVICE_(HOST|PORT)\w*|PORT|PORT_\d\w*)")
 
 
 class _Section(BaseModel):
@@ -84,10 +92,15 @@ class FallbackSettings(_Section):
     attempts: int = Field(default=2, ge=1)
     wait_initial: float = Field(default=0.5, ge=0)
     wait_max: float = Field(default=8.0, ge=0)
+    statuses: tuple[int, ...] = tuple(ResiliencePolicy.statuses)
+    empty_answers: bool = True
+    filtered_answers: bool = False
+    cooldown_after: int = Field(default=3, ge=0)
+    cooldown_seconds: float = Field(default=30.0, ge=0)
 
     def policy(self) -> ResiliencePolicy:
         """Return the policy that these settings describe."""
-        return ResiliencePolicy(self.attempts, self.wait_initial, self.wait_max, fallback=self.enabled)
+        return ResiliencePolicy(fallback=self.enabled, **self.model_dump(exclude={"enabled"}))
 
 
 class RouteLLMConfig(_Section):
@@ -103,7 +116,12 @@ class RouteLLMConfig(_Section):
         embedder: the embedder of every router that embeds and has none of its own; None takes the checkpoint's.
         on_scoring_error: where to go when scoring fails.
         no_prompt_tier: where to go without user text.
-        sticky: ``"conversation"`` keeps a conversation on the strong model once it went there.
+        wrappers: further names of blocks around the user's words that are not scored.
+        sticky: ``"auto"`` keeps a conversation on the strong model once it needed that, until an easy question of its
+            own; ``"conversation"`` keeps it there for good; None does not.
+        sticky_release: a question is easy that scores below this share of the threshold.
+        sticky_idle_seconds: a conversation is forgotten so long after its last request.
+        sticky_store: ``redis://host:6379/0`` shares what is remembered between processes and hosts.
         fallback: retries and fallback between the models.
         server: the OpenAI-compatible server.
     """
@@ -115,8 +133,12 @@ class RouteLLMConfig(_Section):
     calibration: str | list[str] | None = None
     embedder: str | dict[str, Any] | None = None
     on_scoring_error: Literal["strong", "weak", "raise"] = "strong"
-    no_prompt_tier: Tier = "strong"
-    sticky: Literal["conversation"] | None = None
+    no_prompt_tier: PairTier = "strong"
+    wrappers: tuple[str, ...] = ()
+    sticky: Literal["auto", "conversation"] | None = "auto"
+    sticky_release: float = Field(default=0.5, ge=0, le=1)
+    sticky_idle_seconds: float = Field(default=3600.0, gt=0)
+    sticky_store: str | None = None
     fallback: FallbackSettings = FallbackSettings()
     server: ServerSettings = ServerSettings()
 
@@ -147,6 +169,31 @@ class RouteLLMConfig(_Section):
             options.setdefault("embedder", self.embedder)
         return options
 
+    def memory(self) -> ConversationMemory:
+        """Return a memory of conversations as configured; two of them share what they know only through a store."""
+        return ConversationMemory(ttl_seconds=self.sticky_idle_seconds, store=self.sticky_store)
+
+    def controller_options(self, routers: Sequence[str]) -> dict[str, Any]:
+        """Return the arguments of :class:`~routellm_core.controller.Controller` that the configuration gives.
+
+        Args:
+            routers: the names of the routers to load.
+        """
+        return {
+            "config": {name: self.router_options(name) for name in routers},
+            "threshold": self.threshold,
+            "calibration": self.calibration,
+            "resilience": self.fallback.policy(),
+            "selector_options": {
+                "on_scoring_error": self.on_scoring_error,
+                "no_prompt_tier": self.no_prompt_tier,
+                "wrappers": self.wrappers,
+                "sticky": self.sticky,
+                "sticky_release": self.sticky_release,
+                "memory": self.memory(),
+            },
+        }
+
 
 def load_config(path: str | Path | None = None, *, environment: Mapping[str, str] | None = None) -> RouteLLMConfig:
     """Read the configuration.
@@ -157,17 +204,23 @@ def load_config(path: str | Path | None = None, *, environment: Mapping[str, str
 
     Raises:
         ConfigError: the file is missing or not YAML, or it or the environment holds an unknown key, a wrong type or
-            a value out of range; every fault is named with its path and the nearest valid name.
+            a value out of range; every fault is named with its source, its path and the nearest valid name.
+
+    Warns:
+        UserWarning: a variable that begins with ``ROUTELLM_`` names no setting, nor is it near to one.
     """
     variables = os.environ if environment is None else environment
     source = path or variables.get("ROUTELLM_CONFIG")
     data = _read_yaml(Path(source).expanduser(), variables) if source else {}
     subject = str(source) if source else "configuration"
     data = _fuller_form(data, subject)
-    for variable, location in ENVIRONMENT.items():
-        if variables.get(variable):
-            _fill_in(data, location, variables[variable])
-    return validated(RouteLLMConfig, data, subject=subject)
+    sources: dict[tuple[int | str, ...], str] = {}
+    for variable, value in variables.items():
+        if value and variable.startswith(_PREFIX) and not _NO_SETTING.fullmatch(variable):
+            location = ENVIRONMENT.get(variable) or _location(variable)
+            if location and _fill_in(data, location, _read_variable(location, value)):
+                sources[location] = f"environment variable {variable}"
+    return validated(RouteLLMConfig, data, subject=subject, sources=sources)
 
 
 def build_controller(
@@ -190,22 +243,8 @@ def build_controller(
     """
     config = config or load_config()
     names = routers or [config.router]
-    return Controller(
-        names,
-        config.models.strong,
-        config.models.weak,
-        {name: config.router_options(name) for name in names},
-        progress_bar=progress_bar,
-        threshold=config.threshold,
-        calibration=config.calibration,
-        backend=backend,
-        resilience=config.fallback.policy(),
-        selector_options={
-            "on_scoring_error": config.on_scoring_error,
-            "no_prompt_tier": config.no_prompt_tier,
-            "sticky": config.sticky,
-        },
-    )
+    models = config.models
+    return Controller(names, models.strong, models.weak, config, progress_bar=progress_bar, backend=backend)
 
 
 def _read_yaml(path: Path, variables: Mapping[str, str]) -> dict[str, Any]:
@@ -269,7 +308,52 @@ def _fuller_form(data: dict[str, Any], subject: str) -> dict[str, Any]:
     return fuller
 
 
-def _fill_in(data: dict[str, Any], location: tuple[str, ...], value: str) -> None:
+def _location(variable: str) -> tuple[str, ...] | None:
+    """Return the path of the setting that a variable's long name means; None, with a warning, where there is none."""
+    location = tuple(variable.removeprefix(_PREFIX).lower().split(_DELIMITER))
+    for depth, part in enumerate(location):
+        if depth and location[:depth] == ("routers",):
+            allowed = available_routers()
+        else:
+            allowed = fields_at(RouteLLMConfig, location[:depth])
+            if depth and allowed == fields_at(RouteLLMConfig, location[: depth - 1]):
+                return location  # inside a mapping of free form
+        if part not in allowed:
+            break
+    else:
+        return location
+    siblings = (_DELIMITER.join([*location[:depth], name]).upper() for name in allowed)
+    names = [*ENVIRONMENT, *(f"{_PREFIX}{name}" for name in siblings)]
+    short = {name.removeprefix(_PREFIX): name for name in names}
+    nearest = did_you_mean(variable.removeprefix(_PREFIX), short)
+    told = f"environment variable {variable} names no setting; see docs/configuration.md for those that do."
+    if nearest:
+        raise ConfigError(told + nearest.replace("'", f"'{_PREFIX}", 1))
+    warnings.warn(told, stacklevel=3)
+    return None
+
+
+def _read_variable(location: tuple[str, ...], value: str) -> Any:
+    """Return a variable's value as pydantic-settings reads it: JSON where the setting is a list or a mapping."""
+    name = f"{_PREFIX}{_DELIMITER.join(location)}".lower()
+    source = EnvSettingsSource(
+        RouteLLMConfig,  # type: ignore[arg-type]  # of a BaseSettings it needs the fields alone
+        case_sensitive=False,
+        env_prefix=_PREFIX,
+        env_nested_delimiter=_DELIMITER,
+    )
+    source.env_vars = {name: value}
+    try:
+        read: Any = source()
+        for part in location:
+            read = read[part]
+    except (SettingsError, KeyError):  # no JSON: the setting's own validation says what it takes
+        return value
+    return read
+
+
+def _fill_in(data: dict[str, Any], location: tuple[str, ...], value: Any) -> bool:
+    """Set what the file left out; return whether it did."""
     *sections, last = location
     for section in sections:
         inner = data.get(section)
@@ -278,7 +362,10 @@ def _fill_in(data: dict[str, Any], location: tuple[str, ...], value: str) -> Non
         elif inner is None:
             inner = {}
         if not isinstance(inner, dict):
-            return  # a wrong type, which validation reports with its path
+            return False  # a wrong type, which validation reports with its path
         data[section] = inner = dict(inner)
         data = inner
-    data.setdefault(last, value)
+    if last in data:
+        return False
+    data[last] = value
+    return True

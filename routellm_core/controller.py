@@ -6,30 +6,57 @@ A program written for RouteLLM changes its import from ``routellm.controller`` t
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from routellm_core._options import validated
 from routellm_core.backends.base import ChatBackend, ModelSettings
-from routellm_core.backends.resilience import ResiliencePolicy, ResilientCaller
+from routellm_core.backends.caller import ResilientCaller
+from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.calibration import CalibrationSource, calibrations_by_router
-from routellm_core.decision import StrongShare, requested_threshold
-from routellm_core.errors import ConfigError, RoutingError, UnknownRouterError, did_you_mean
-from routellm_core.model_names import parse_model_name
-from routellm_core.responses import AsyncRoutedStream, RoutedStream, attach_decision
+from routellm_core.decision import StrongShare, requested_model, requested_threshold
+from routellm_core.errors import ConfigError, RoutingError, UnknownRouterError, UnsupportedPromptError, did_you_mean
+from routellm_core.memory import ConversationMemory
+from routellm_core.prompts import as_messages
+from routellm_core.responses import AsyncRoutedStream, RoutedStream, answer_content, attach_decision
 from routellm_core.routers.base import Router
-from routellm_core.routers.registry import load_router
+from routellm_core.routers.registry import available_routers, load_router
 from routellm_core.scoring import score_in_batches
 from routellm_core.selector import ModelSelector
+from routellm_core.turns import Recorder, Turn
 from routellm_core.types import ModelPair, RoutingDecision, Tier
 
-__all__ = ["Controller", "RoutingError"]
+__all__ = ["GPT_4_AUGMENTED_CONFIG", "Controller", "RoutingError"]
+
+_NOT_PICKLED = ("_counts_lock", "_caller", "chat", "cool_downs")
 
 ModelSpec = str | Mapping[str, Any] | ModelSettings
+
+GPT_4_AUGMENTED_CONFIG: dict[str, dict[str, Any]] = {
+    "sw_ranking": {
+        "arena_battle_datasets": ["lmsys/lmsys-arena-human-preference-55k", "routellm/gpt4_judge_battles"],
+        "arena_embedding_datasets": [
+            "routellm/arena_battles_embeddings",
+            "routellm/gpt4_judge_battles_embeddings",
+        ],
+    },
+    "causal_llm": {"checkpoint_path": "routellm/causal_llm_gpt4_augmented"},
+    "bert": {"checkpoint_path": "routellm/bert_gpt4_augmented"},
+    "mf": {"checkpoint_path": "routellm/mf_gpt4_augmented"},
+}
+"""RouteLLM's published checkpoints, for ``config=``; there it is the default, here the embedded ones are."""
+
+
+class WholeConfig(Protocol):
+    """A whole configuration, such as :func:`routellm_core.load_config` returns: more than the routers' options."""
+
+    def controller_options(self, routers: Sequence[str]) -> dict[str, Any]:
+        """Return what it says of the arguments of :class:`Controller`, the two models aside."""
+        ...
 
 
 class Controller:
@@ -39,8 +66,9 @@ class Controller:
         routers: names of the routers to load; the first is the default.
         strong_model: the strong model: a name, or its settings (base URL, key, extra parameters).
         weak_model: likewise the weak model.
-        config: options per router, as in RouteLLM's configuration: ``{"mf": {"checkpoint_path": …}}``. Routers
-            without an entry take their defaults; ``mf`` then works offline.
+        config: options per router, as in RouteLLM's configuration: ``{"mf": {"checkpoint_path": …}}``, also under
+            ``routers``. Routers without an entry take their defaults; ``mf`` then works offline. A whole configuration
+            (of :func:`routellm_core.load_config`) gives every argument that is not passed, the two models aside.
         api_base: base URL for the models that have none of their own.
         api_key: key for the models that have none of their own.
         progress_bar: show one while routers load and prompts are scored.
@@ -49,17 +77,19 @@ class Controller:
         strong_share: the same share as a number in [0, 1].
         calibration: calibrations or files of ``routellm calibrate --save``, each for one of the routers; see
             :class:`~routellm_core.selector.ModelSelector`.
-        backend: calls the models; by default litellm.
+        backend: calls the models; by default directly where they speak OpenAI's protocol, else through litellm.
         resilience: retries and fallback to the other model.
         selector_options: further options of :class:`~routellm_core.selector.ModelSelector` (``extract``,
-            ``no_prompt_tier``, ``on_scoring_error``, ``sticky``, ``memory``).
+            ``wrappers``, ``no_prompt_tier``, ``on_scoring_error``, ``sticky``, ``sticky_release``, ``memory``).
 
     Attributes:
         model_pair: the names of the two models.
         models: the settings of both models by tier.
         resilience: retries and fallback to the other model.
+        cool_downs: which of the models are failing just now, by tier.
         routers: the loaded routers by name.
-        model_counts: answers per router and model, ``model_counts[router][model]``.
+        model_counts: answers per router and model, ``model_counts[router][model]``; of two models of one name, with the
+            tier after it.
         chat: ``chat.completions.create`` and ``acreate``, as in OpenAI's client.
 
     Raises:
@@ -72,7 +102,7 @@ class Controller:
         routers: Sequence[str],
         strong_model: ModelSpec,
         weak_model: ModelSpec,
-        config: Mapping[str, Mapping[str, Any]] | None = None,
+        config: Mapping[str, Any] | WholeConfig | None = None,
         api_base: str | None = None,
         api_key: str | None = None,
         progress_bar: bool = False,
@@ -86,25 +116,63 @@ class Controller:
     ) -> None:
         if isinstance(routers, str) or not routers:
             raise ConfigError(f"routers={routers!r} must be a non-empty list of router names, such as ['mf']")
+        given = {
+            "threshold": requested_threshold(threshold, strong_share),
+            "calibration": calibration,
+            "resilience": resilience,
+            "selector_options": selector_options,
+        }
+        options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if config is not None and hasattr(config, "controller_options"):
+            whole = config.controller_options(routers)
+            if "calibration" in options:  # the configured threshold is for other traffic
+                whole.pop("threshold", None)
+            options = {**whole, **options}
+        else:
+            options["config"] = _router_options(config, routers)
         models: dict[Tier, ModelSettings] = {
             "strong": _model_settings(strong_model, api_base, api_key),
             "weak": _model_settings(weak_model, api_base, api_key),
         }
         self.models: Mapping[Tier, ModelSettings] = models
-        self.resilience = resilience or ResiliencePolicy()
+        self.resilience: ResiliencePolicy = options.get("resilience") or ResiliencePolicy()
         self.model_pair = ModelPair(strong=models["strong"].model, weak=models["weak"].model)
         self.progress_bar = progress_bar
-        self.model_counts: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
-        self._counts_lock = threading.Lock()
-        self.routers = self._load_routers(routers, config or {})
-        calibrations = calibrations_by_router(calibration, self.routers)
-        limits: dict[str, Any] = {"threshold": threshold, "strong_share": strong_share, **(selector_options or {})}
+        self.model_counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.routers = self._load_routers(routers, options["config"])
+        calibrations = calibrations_by_router(options.get("calibration"), self.routers)
+        limits: dict[str, Any] = {
+            "threshold": options.get("threshold"),
+            "memory": ConversationMemory(),  # one for all routers
+            "models": models,
+            **options.get("selector_options", {}),
+        }
         self._selectors = {
             name: ModelSelector(router, self.model_pair, calibration=calibrations.get(name), **limits)
             for name, router in self.routers.items()
         }
-        self._caller = ResilientCaller(backend or _default_backend(), models, policy=self.resilience)
+        self._backend = backend or _default_backend()
+        self._prepare()
+
+    def _prepare(self) -> None:
+        self._counts_lock = threading.Lock()
+        self.cool_downs = self.resilience.cool_downs()
+        self._caller = ResilientCaller(self._backend, self.models, policy=self.resilience, cool_downs=self.cool_downs)
         self.chat = SimpleNamespace(completions=SimpleNamespace(create=self.completion, acreate=self.acompletion))
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        # Frameworks copy what holds a controller; its routers, models and counts are meant to be shared.
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in _NOT_PICKLED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._prepare()
 
     def completion(
         self,
@@ -121,11 +189,13 @@ class Controller:
             router: a loaded router; by default the first one.
             threshold: in [0, 1], or a share of strong calls such as ``"50%"``; by default the controller's.
             strong_share: the same share as a number in [0, 1].
-            session: the conversation's id, for stickiness.
+            session: the conversation's id; else it is looked for in ``prompt_cache_key`` and ``metadata``, see
+                ``docs/conversations.md``.
             **parameters: OpenAI's chat completion parameters, passed through to the model: ``messages``, ``tools``,
                 ``response_format``, ``stream`` … ``model`` names the routing, ``"router-mf-0.116"`` or
                 ``"router-mf-50%"``, and wins over ``router`` and ``threshold``; ``"auto"`` takes the defaults, and the
                 name of one of the two models, or ``"strong"`` or ``"weak"``, goes there without scoring.
+                ``num_retries`` is the number of further attempts at one model, in place of the policy's.
 
         Returns:
             the completion, with the decision in ``response.routing``; with ``stream=True`` a :class:`RoutedStream`.
@@ -135,11 +205,16 @@ class Controller:
             BackendError: the model failed, and so did the other one or fallback is off.
         """
         selector, options = self._request(router, requested_threshold(threshold, strong_share), parameters)
-        decision = selector.select(parameters["messages"], session=session, **options)
-        response, decision = self._caller.call(decision, parameters)
+        attempts = _attempts(parameters)
+        turn = Turn.of(parameters["messages"], parameters, session=session)
+        decision = selector.select(turn, **options)
+        request_for = self.request_for(turn, parameters)
+        response, decision = self._caller.call(decision, parameters, attempts=attempts, request_for=request_for)
         self._count(decision)
+        recorder = self.recorder(turn, decision)
         if parameters.get("stream"):
-            return RoutedStream(response, decision)
+            return RoutedStream(response, decision, recorder)
+        recorder.saw(answer_content(response))
         return attach_decision(response, decision)
 
     async def acompletion(
@@ -153,11 +228,16 @@ class Controller:
     ) -> Any:
         """Do as :meth:`completion` does without blocking the event loop; streams are :class:`AsyncRoutedStream`."""
         selector, options = self._request(router, requested_threshold(threshold, strong_share), parameters)
-        decision = await selector.aselect(parameters["messages"], session=session, **options)
-        response, decision = await self._caller.acall(decision, parameters)
+        attempts = _attempts(parameters)
+        turn = Turn.of(parameters["messages"], parameters, session=session)
+        decision = await selector.aselect(turn, **options)
+        request_for = await self.arequest_for(turn, parameters)
+        response, decision = await self._caller.acall(decision, parameters, attempts=attempts, request_for=request_for)
         self._count(decision)
+        recorder = self.recorder(turn, decision)
         if parameters.get("stream"):
-            return AsyncRoutedStream(response, decision)
+            return AsyncRoutedStream(response, decision, recorder)
+        await recorder.asaw(answer_content(response))
         return attach_decision(response, decision)
 
     def route(
@@ -186,7 +266,7 @@ class Controller:
 
     async def adecide(
         self,
-        conversation: str | Sequence[Mapping[str, Any]],
+        conversation: str | Sequence[Mapping[str, Any]] | Turn,
         *,
         model: str | None = None,
         session: str | None = None,
@@ -194,12 +274,24 @@ class Controller:
         """Return the decision that :meth:`acompletion` would take, without calling a model or blocking the loop.
 
         Args:
-            conversation: a prompt, or chat messages.
+            conversation: a prompt, chat messages, or a request that was read already.
             model: the routing, as :meth:`completion` takes it; None and ``"auto"`` are the defaults.
-            session: the conversation's id, for stickiness.
+            session: the conversation's id.
         """
         selector, options = self._selection(model)
         return await selector.aselect(conversation, session=session, **options)
+
+    def request_for(self, turn: Turn, parameters: Mapping[str, Any]) -> Callable[[Tier], Mapping[str, Any]]:
+        """Return what to send to each tier; see :meth:`~routellm_core.selector.ModelSelector.request_for`."""
+        return self.selector().request_for(turn, parameters)
+
+    async def arequest_for(self, turn: Turn, parameters: Mapping[str, Any]) -> Callable[[Tier], Mapping[str, Any]]:
+        """Do as :meth:`request_for` does, without blocking the event loop."""
+        return await self.selector().arequest_for(turn, parameters)
+
+    def recorder(self, turn: Turn, decision: RoutingDecision) -> Recorder:
+        """Return what takes in the answer; see :meth:`~routellm_core.selector.ModelSelector.recorder`."""
+        return self.selector().recorder(turn, decision)
 
     def batch_calculate_win_rate(self, prompts: Iterable[str], router: str) -> Any:
         """Score many prompts.
@@ -212,6 +304,8 @@ class Controller:
             P(strong strictly beats weak), shape (n,): a Series with the same index for a Series, else an array.
         """
         loaded = self.selector(router).router
+        if isinstance(prompts, str):
+            raise UnsupportedPromptError("prompts is one text; give a list of prompts, [text]")
         texts = list(prompts)
         batches = score_in_batches(loaded, texts)
         if self.progress_bar:
@@ -243,19 +337,17 @@ class Controller:
         model = parameters.pop("model", None)
         if "messages" not in parameters:
             raise RoutingError("messages is missing; give messages=[{'role': 'user', 'content': 'Hello'}]")
+        parameters["messages"] = as_messages(parameters["messages"])
         return self._selection(model, router, threshold)
 
     def _selection(
         self, model: str | None, router: str | None = None, threshold: float | StrongShare | None = None
     ) -> tuple[ModelSelector, dict[str, Any]]:
-        if model is None or model == "auto":
-            options = {"threshold": threshold} if threshold is not None else {}
-            return self.selector(router), options
-        forced = {"strong": "strong", "weak": "weak", self.model_pair.weak: "weak", self.model_pair.strong: "strong"}
-        if model in forced:
-            return self.selector(router), {"force": forced[model]}
-        name = parse_model_name(model)
-        return self.selector(name.router), {"threshold": name.threshold}
+        wish = requested_model(model, self.model_pair)
+        if wish.force is not None:
+            return self.selector(router), {"force": wish.force}
+        limit = threshold if wish.threshold is None else wish.threshold
+        return self.selector(wish.router or router), {} if limit is None else {"threshold": limit}
 
     def _load_routers(self, names: Sequence[str], config: Mapping[str, Mapping[str, Any]]) -> dict[str, Router]:
         if self.progress_bar:
@@ -265,8 +357,10 @@ class Controller:
         return {name: load_router(name, config.get(name)) for name in names}
 
     def _count(self, decision: RoutingDecision) -> None:
+        has_one_name = self.model_pair.strong == self.model_pair.weak
+        model = f"{decision.model} ({decision.tier})" if has_one_name else decision.model
         with self._counts_lock:
-            self.model_counts[decision.router][decision.model] += 1
+            self.model_counts[decision.router][model] += 1
 
 
 def _model_settings(spec: ModelSpec, api_base: str | None, api_key: str | None) -> ModelSettings:
@@ -283,7 +377,44 @@ def _model_settings(spec: ModelSpec, api_base: str | None, api_key: str | None) 
     return ModelSettings.model_validate({**settings.model_dump(), **missing}) if missing else settings
 
 
-def _default_backend() -> ChatBackend:
-    from routellm_core.backends.litellm import LiteLLMBackend
+def _router_options(config: Any, routers: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+    """Return options by router name out of RouteLLM's form, or of the fuller form's ``routers``.
 
-    return LiteLLMBackend()
+    Raises:
+        ConfigError: another type, or a key that is no router's name.
+    """
+    if config is None:
+        return {}
+    if not isinstance(config, Mapping):
+        raise ConfigError(
+            f"config must map router names to their options, or be what load_config() returns, "
+            f"got {type(config).__name__}"
+        )
+    options = {key: value for key, value in config.items() if key != "routers"}
+    options.update(config.get("routers") or {})
+    known = {*available_routers(), *routers}
+    for name, value in options.items():
+        if name not in known:
+            raise ConfigError(
+                f"config has the unknown key {name!r}; its keys are names of routers ({', '.join(sorted(known))})."
+                f"{did_you_mean(str(name), known)} For a whole configuration file, use build_controller(load_config(…))"
+            )
+        if not isinstance(value, Mapping | None):
+            raise ConfigError(f"config[{name!r}] must map option names to values, got {type(value).__name__}")
+    return {name: value or {} for name, value in options.items()}
+
+
+def _attempts(parameters: dict[str, Any]) -> int | None:
+    given = [parameters.pop(name) for name in ("num_retries", "max_retries") if name in parameters]
+    retries = next((value for value in given if value is not None), None)
+    if retries is None:
+        return None
+    if not isinstance(retries, int) or retries < 0:
+        raise ConfigError(f"num_retries={retries!r} must be a number of retries, 0 or more")
+    return retries + 1
+
+
+def _default_backend() -> ChatBackend:
+    from routellm_core.backends.chat import ModelBackend
+
+    return ModelBackend()

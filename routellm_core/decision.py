@@ -1,16 +1,35 @@
-"""From a score to a decision: ``score >= threshold`` means strong, everywhere, ties included."""
+"""From a score to a decision: ``score >= threshold`` means strong, everywhere, ties included.
+
+Here too: what a threshold may be, and what ``model=`` of a call may ask for. ``router-[name]-[threshold]``, as in
+``router-mf-0.116`` or ``router-mf-50%``, names a router and a threshold; ``auto`` the defaults; ``strong``, ``weak`` or
+a model's own name a model, unscored.
+"""
 
 from __future__ import annotations
 
 import math
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from routellm_core.errors import InvalidThresholdError
-from routellm_core.types import ModelPair, RoutingDecision, Tier
+from routellm_core.errors import InvalidThresholdError, RoutingError
+from routellm_core.types import Ladder, RoutingDecision, Tier
 
-__all__ = ["StrongShare", "decide", "parse_threshold", "requested_threshold", "validate_threshold"]
+__all__ = [
+    "ModelWish",
+    "RouterModelName",
+    "StrongShare",
+    "decide",
+    "format_model_name",
+    "parse_model_name",
+    "parse_threshold",
+    "requested_model",
+    "requested_threshold",
+    "validate_threshold",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,26 +118,109 @@ def requested_threshold(
 
 
 def decide(
-    score: float, threshold: float, pair: ModelPair, *, router: str, latency_seconds: float = 0.0
+    score: float,
+    threshold: float | Sequence[float],
+    ladder: Ladder,
+    *,
+    router: str,
+    latency_seconds: float = 0.0,
 ) -> RoutingDecision:
-    """Compare a score with a threshold.
+    """Compare a score with a threshold: the model is the strongest one whose threshold the score reaches.
 
     Args:
         score: P(strong model strictly beats weak model), in [0, 1].
-        threshold: in [0, 1]. 0 is all strong; 1 sends to strong only what scores exactly 1.
-        pair: the two models.
+        threshold: in [0, 1]. 0 is all strong; 1 sends to strong only what scores exactly 1. A ladder of k models takes
+            k − 1 of them, rising.
+        ladder: the models; a :class:`~routellm_core.types.ModelPair` is the ladder of two.
         router: the name of the router that scored.
         latency_seconds: the time that scoring took.
     """
-    is_strong = score >= threshold
-    tier: Tier = "strong" if is_strong else "weak"
-    relation = "reaches" if is_strong else "is below"
+    thresholds = threshold if isinstance(threshold, Sequence) else (threshold,)
+    rung = bisect_right(thresholds, score)
+    compared = thresholds[max(rung - 1, 0)]
+    relation = "reaches" if rung else "is below"
+    tier = ladder.tiers[rung]
     return RoutingDecision(
         tier=tier,
-        model=pair.of(tier),
+        model=ladder.of(tier),
         score=score,
-        threshold=threshold,
+        threshold=compared,
         router=router,
-        reason=f"score {score:.3f} {relation} the threshold {threshold:g}",
+        reason=f"score {score:.3f} {relation} the threshold {compared:g}",
         latency_seconds=latency_seconds,
+    )
+
+
+# The router's own name may hold hyphens, and so may the threshold: a sign, or an exponent as in 1e-05.
+_PATTERN = re.compile(r"router-(?P<router>.+?)-(?P<threshold>-?(?:[\d.]+[eE]-)?[^-]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class RouterModelName:
+    """The router and threshold that a model name asks for."""
+
+    router: str
+    threshold: float | StrongShare
+
+
+def parse_model_name(model: str) -> RouterModelName:
+    """Parse ``router-[name]-[threshold]``.
+
+    Raises:
+        RoutingError: the name is not of this form.
+        InvalidThresholdError: its last part is neither a number in [0, 1] nor a percentage.
+    """
+    match = _PATTERN.fullmatch(model) if isinstance(model, str) else None
+    if match is None:
+        raise RoutingError(
+            f"invalid model {model!r}: expected 'router-[router name]-[threshold]', for example 'router-mf-0.116'"
+        )
+    return RouterModelName(router=match["router"], threshold=parse_threshold(match["threshold"]))
+
+
+def format_model_name(router: str, threshold: float | str | StrongShare) -> str:
+    """Write the name that :func:`parse_model_name` reads back to the same values."""
+    parsed = parse_threshold(threshold)
+    return f"router-{router}-{parsed if isinstance(parsed, StrongShare) else repr(parsed)}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelWish:
+    """What ``model=`` of one call asks for; None in every field wishes for nothing.
+
+    Attributes:
+        force: the tier to take unscored.
+        router: the router to ask.
+        threshold: the threshold of this call.
+    """
+
+    force: Tier | None = None
+    router: str | None = None
+    threshold: float | StrongShare | None = None
+
+
+def requested_model(model: Any, ladder: Ladder) -> ModelWish:
+    """Return what ``model=`` asks for, by the same rules at every door of the library.
+
+    Args:
+        model: None or ``"auto"``; a tier (``"strong"``, ``"weak"``) or the name of a model of the ladder; or
+            ``"router-mf-0.3"``. Where two tiers have one model's name, the name alone means the stronger.
+        ladder: the models that answer.
+
+    Raises:
+        RoutingError: none of these.
+        InvalidThresholdError: a ``router-…`` name with a threshold out of range.
+    """
+    if model is None or model == "auto":
+        return ModelWish()
+    for tier in reversed(ladder.tiers):
+        if model == tier or model == ladder.of(tier):
+            return ModelWish(force=tier)
+    if isinstance(model, str) and _PATTERN.fullmatch(model):
+        name = parse_model_name(model)
+        return ModelWish(router=name.router, threshold=name.threshold)
+    tiers = ", ".join(f"{tier!r} or {ladder.of(tier)!r}" for tier in reversed(ladder.tiers))
+    raise RoutingError(
+        f"invalid model {model!r}: it is none of the models here; allowed: 'auto', {tiers}, or "
+        "'router-[router name]-[threshold]', for example 'router-mf-0.116'"
     )

@@ -13,6 +13,7 @@
     │   ├── UnknownRouterError (ValueError)
     │   ├── InvalidThresholdError (ValueError)
     │   ├── UnsupportedPromptError (ValueError)   messages without usable structure or text
+    │   ├── UnfittingRequestError (ValueError)    too long, or with something that no model here takes
     │   └── ScoringError                  the router failed or returned something that is not a score
     │       └── EmbeddingError            the embedding behind a score failed
     └── BackendError                      the chosen model could not be called or answered badly
@@ -39,6 +40,7 @@ __all__ = [
     "RouteLLMError",
     "RoutingError",
     "ScoringError",
+    "UnfittingRequestError",
     "UnknownRouterError",
     "UnsupportedPromptError",
     "did_you_mean",
@@ -117,6 +119,20 @@ class UnsupportedPromptError(RoutingError, ValueError):
     """Messages that are not in the OpenAI chat format, or that carry nothing to route on."""
 
 
+class UnfittingRequestError(RoutingError, ValueError):
+    """A request that none of the models can take.
+
+    Attributes:
+        code: OpenAI's machine-readable cause: ``"context_length_exceeded"`` or ``"unsupported_value"``.
+        param: the field at fault.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = "messages"
+
+
 class ScoringError(RoutingError):
     """A router failed, or returned something that is not one finite score in [0, 1] per prompt."""
 
@@ -138,7 +154,15 @@ class BackendError(RouteLLMError):
         error_type: the provider's kind of error (``invalid_request_error`` …) where it sent one.
         param: the parameter that the provider names as the fault, where it does.
         retry_after: seconds that the provider asked to wait, where it said so.
+        is_timeout: whether the model was too slow; it is not asked again for the same request.
+        fits_elsewhere: whether the request is too long for this model or asks for what it cannot do, which another
+            model may.
+        should_retry: False where a client that tries again at once would only be refused again.
     """
+
+    is_timeout: bool = False
+    fits_elsewhere: bool = False
+    should_retry: bool | None = None
 
     def __init__(
         self,

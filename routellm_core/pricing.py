@@ -10,10 +10,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from routellm_core.backends.base import ModelSettings
 from routellm_core.errors import ConfigError
+from routellm_core.providers.settings import ModelSettings
 
-__all__ = ["Price", "PriceMap", "estimate_tokens", "load_price_map", "parse_price", "price_of"]
+__all__ = ["Price", "PriceMap", "estimate_tokens", "load_price_map", "model_entry", "parse_price", "price_of"]
 
 _PRICE_FILE = "model_prices_and_context_window_backup.json"
 CHARACTERS_PER_TOKEN = 4.0
@@ -32,15 +32,21 @@ class Price:
         input_cost_per_token: of what is sent.
         output_cost_per_token: of what is answered.
         source: where the price comes from, as a phrase for reports.
+        cached_input_cost_per_token: of what is sent and the provider's prompt cache holds; None where not known.
     """
 
     input_cost_per_token: float
     output_cost_per_token: float
     source: str = field(default="", compare=False)
+    cached_input_cost_per_token: float | None = None
 
-    def dollars(self, input_tokens: float, output_tokens: float) -> float:
-        """Return what so many tokens cost."""
-        return input_tokens * self.input_cost_per_token + output_tokens * self.output_cost_per_token
+    def dollars(self, input_tokens: float, output_tokens: float, cached_tokens: float = 0) -> float:
+        """Return what so many tokens cost; ``cached_tokens`` are of the input."""
+        cached = (
+            self.input_cost_per_token if self.cached_input_cost_per_token is None else self.cached_input_cost_per_token
+        )
+        read = (input_tokens - cached_tokens) * self.input_cost_per_token + cached_tokens * cached
+        return read + output_tokens * self.output_cost_per_token
 
 
 @cache
@@ -60,6 +66,13 @@ def load_price_map() -> Mapping[str, Mapping[str, Any]]:
     return content if isinstance(content, dict) else {}
 
 
+def model_entry(model: ModelSettings | str) -> Mapping[str, Any]:
+    """Return what litellm's map says of a model; it is looked up as written and without its provider prefix."""
+    name = model.model if isinstance(model, ModelSettings) else model
+    known = load_price_map()
+    return known.get(name) or known.get(name.partition("/")[2]) or {}
+
+
 def price_of(model: ModelSettings | str, prices: PriceMap | None = None) -> Price | None:
     """Return a model's price, or None where it is not known.
 
@@ -74,7 +87,12 @@ def price_of(model: ModelSettings | str, prices: PriceMap | None = None) -> Pric
     """
     if isinstance(model, ModelSettings):
         if model.input_cost_per_token is not None and model.output_cost_per_token is not None:
-            return Price(model.input_cost_per_token, model.output_cost_per_token, "the model's settings")
+            return Price(
+                model.input_cost_per_token,
+                model.output_cost_per_token,
+                "the model's settings",
+                model.cached_input_cost_per_token,
+            )
         model = model.model
     known = load_price_map() if prices is None else prices
     offered = _offers(model) if prices is None else _offers_in(model, known)
@@ -82,7 +100,9 @@ def price_of(model: ModelSettings | str, prices: PriceMap | None = None) -> Pric
         entry = known.get(name, {})
         sent, answered = entry.get("input_cost_per_token"), entry.get("output_cost_per_token")
         if isinstance(sent, (int, float)) and isinstance(answered, (int, float)):
-            return Price(float(sent), float(answered), f"price map entry {name!r}: {_dollars(sent, answered)}")
+            cached = entry.get("cache_read_input_token_cost")
+            source = f"price map entry {name!r}: {_dollars(sent, answered)}"
+            return Price(float(sent), float(answered), source, float(cached) if cached is not None else None)
     return None
 
 

@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from copy import copy
 from types import TracebackType
 from typing import Any
 
+from pydantic_core import to_json
+
+from routellm_core.turns import Recorder
 from routellm_core.types import RoutingDecision
 
-__all__ = ["AsyncRoutedStream", "RoutedStream", "attach_decision"]
+__all__ = ["AsyncRoutedStream", "RoutedStream", "answer_content", "attach_decision"]
 
 
 def attach_decision(response: Any, decision: RoutingDecision) -> Any:
-    """Set ``response.routing`` and return the response.
+    """Return a copy of a response with the decision as its ``routing``.
 
-    litellm's and OpenAI's response objects keep it as an extra field, so that ``response.model_dump()["routing"]``
-    has it too.
+    A copy, because others may be reading the response itself: litellm's thread does, to log it. litellm's and OpenAI's
+    response objects keep the decision as an extra field, so that ``response.model_dump()["routing"]`` has it too.
     """
-    response.routing = decision
-    return response
+    copied = response.model_copy() if hasattr(response, "model_copy") else copy(response)
+    copied.routing = decision
+    return copied
+
+
+def answer_content(answer: Any) -> bytes:
+    """Return an answer or a chunk of a stream as JSON, or nothing where it is none of an SDK's objects."""
+    dump = getattr(answer, "model_dump", None)
+    return to_json(dump(mode="json", warnings=False)) if callable(dump) else b""
+
+
+def _has_marks(chunk: Any) -> bool:
+    """Return whether a chunk holds more than text: tool calls, signatures."""
+    choices = getattr(chunk, "choices", None)
+    delta = getattr(choices[0], "delta", None) if choices else None
+    return any(getattr(delta, name, None) for name in _MARKED_FIELDS)
+
+
+_MARKED_FIELDS = ("tool_calls", "thinking_blocks", "reasoning_details", "provider_specific_fields")
 
 
 class RoutedStream:
@@ -28,8 +49,9 @@ class RoutedStream:
         routing: the decision; known before the first chunk is read.
     """
 
-    def __init__(self, chunks: Iterator[Any], routing: RoutingDecision) -> None:
+    def __init__(self, chunks: Iterator[Any], routing: RoutingDecision, recorder: Recorder | None = None) -> None:
         self.routing = routing
+        self._recorder = recorder
         self._chunks = chunks
         self._is_first = True
 
@@ -38,9 +60,11 @@ class RoutedStream:
 
     def __next__(self) -> Any:
         chunk = next(self._chunks)
+        if self._recorder is not None and (self._is_first or _has_marks(chunk)):
+            self._recorder.saw(answer_content(chunk))
         if self._is_first:
             self._is_first = False
-            attach_decision(chunk, self.routing)
+            return attach_decision(chunk, self.routing)
         return chunk
 
     def close(self) -> None:
@@ -61,8 +85,9 @@ class RoutedStream:
 class AsyncRoutedStream:
     """The asynchronous twin of :class:`RoutedStream`."""
 
-    def __init__(self, chunks: AsyncIterator[Any], routing: RoutingDecision) -> None:
+    def __init__(self, chunks: AsyncIterator[Any], routing: RoutingDecision, recorder: Recorder | None = None) -> None:
         self.routing = routing
+        self._recorder = recorder
         self._chunks = chunks
         self._is_first = True
 
@@ -71,9 +96,11 @@ class AsyncRoutedStream:
 
     async def __anext__(self) -> Any:
         chunk = await anext(self._chunks)
+        if self._recorder is not None and (self._is_first or _has_marks(chunk)):
+            await self._recorder.asaw(answer_content(chunk))
         if self._is_first:
             self._is_first = False
-            attach_decision(chunk, self.routing)
+            return attach_decision(chunk, self.routing)
         return chunk
 
     async def aclose(self) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
+import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
-
+from routellm_core.errors import ScoringError
 from routellm_core.routers.base import Router, checked_scores
 from routellm_core.types import FloatArray
 
-__all__ = ["AsyncScorer", "score_in_batches"]
+__all__ = ["AsyncScorer", "score_in_batches", "scores_or_errors"]
 
 _COMPUTING_WORKERS = 2  # one more than computes, to prepare its batch meanwhile
 _WAITING_SHARE = 0.2  # a call that computes for less of its time waits
@@ -41,6 +43,52 @@ def score_in_batches(router: Router, prompts: Iterable[str], *, batch_size: int 
         yield checked_scores(router, batch)
 
 
+def scores_or_errors(router: Router, prompts: Sequence[str]) -> list[float | Exception]:
+    """Score prompts together, so that what cannot be scored costs no other prompt its score.
+
+    A batch that fails (one text is refused, one score is no number, memory runs out) is scored again in halves, and
+    those in theirs. Where nothing at all can be scored, as when an embedding service is down, that ends after a few
+    calls.
+
+    Returns:
+        each prompt's score in [0, 1], or why it has none.
+    """
+    results: list[float | Exception] = [ScoringError("not scored")] * len(prompts)
+    parts = deque([range(len(prompts))] if prompts else [])
+    patience: float = 2 * len(prompts).bit_length() + 1  # failed calls, until one succeeds
+    while parts:
+        part = parts.popleft()
+        try:
+            scores = checked_scores(router, [prompts[row] for row in part])
+        except Exception as error:
+            for row in part:
+                results[row] = error
+            patience = min(patience, _worth_trying(error)) - 1
+            if len(part) > 1 and patience > 0:
+                middle = part.start + (len(part) + 1) // 2
+                parts += [range(part.start, middle), range(middle, part.stop)]
+            elif patience <= 0:
+                for row in itertools.chain.from_iterable(parts):
+                    results[row] = error
+                break
+        else:
+            patience = 4 * len(prompts)  # more than there can be parts: the router works
+            for row, score in zip(part, scores, strict=True):
+                results[row] = float(score)
+    return results
+
+
+def _worth_trying(error: BaseException | None) -> float:
+    """Return how many calls may fail like this one before nothing more is expected of the router."""
+    while error is not None:
+        if isinstance(error, TimeoutError) or getattr(error, "status_code", None) == HTTPStatus.GATEWAY_TIMEOUT:
+            return 1  # every part would take as long
+        if getattr(error, "retryable", False):
+            return 3  # the service, rather than a text, seems to be at fault
+        error = error.__cause__
+    return math.inf
+
+
 class AsyncScorer:
     """Scores prompts of concurrent tasks together, in worker threads, without blocking the event loop.
 
@@ -62,16 +110,22 @@ class AsyncScorer:
         self._workers = workers
         self._patience = patience
         self._mostly_waits = False
+        self._start_afresh()
+
+    def _start_afresh(self) -> None:
         # Threads start on first use; one queue per event loop, since futures belong to their loop.
-        self._executor = ThreadPoolExecutor(max_workers=workers, thread_name_prefix=f"routellm-{router.name}")
+        self._process = os.getpid()
+        self._executor = ThreadPoolExecutor(self._workers, thread_name_prefix=f"routellm-{self._router.name}")
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = WeakKeyDictionary()
 
     async def score(self, prompt: str) -> float:
         """Return one prompt's score in [0, 1].
 
         Raises:
-            ScoringError: from :func:`checked_scores`; it reaches every prompt of the failed batch.
+            ScoringError: from :func:`checked_scores`, for this prompt; others that were scored with it have theirs.
         """
+        if self._process != os.getpid():  # forked: the pool's threads stayed in the parent
+            self._start_afresh()
         loop = asyncio.get_running_loop()
         queue = self._queues.get(loop)
         if queue is None:
@@ -103,14 +157,13 @@ class AsyncScorer:
             task = loop.run_in_executor(self._executor, self._scores, [prompt for prompt, _ in batch])
             task.add_done_callback(lambda done, batch=batch: self._deliver(loop, queue, batch, done))  # type: ignore[misc]
 
-    def _scores(self, prompts: Sequence[str]) -> FloatArray:
+    def _scores(self, prompts: Sequence[str]) -> list[float | Exception]:
         began, computed = time.perf_counter(), time.thread_time()
-        try:
-            return checked_scores(self._router, prompts)
-        finally:
-            seconds = time.perf_counter() - began
-            if seconds > self._patience:  # a shorter call (from a cache, say) tells nothing of the others
-                self._mostly_waits = time.thread_time() - computed < _WAITING_SHARE * seconds
+        results = scores_or_errors(self._router, prompts)
+        seconds = time.perf_counter() - began
+        if seconds > self._patience:  # a shorter call (from a cache, say) tells nothing of the others
+            self._mostly_waits = time.thread_time() - computed < _WAITING_SHARE * seconds
+        return results
 
     def _deliver(
         self,
@@ -121,14 +174,14 @@ class AsyncScorer:
     ) -> None:
         queue.busy -= 1
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
-        scores = np.empty(0) if error else done.result()
-        for row, (_, future) in enumerate(batch):
+        results = [error] * len(batch) if error else done.result()
+        for (_, future), result in zip(batch, results, strict=True):
             if future.done():
                 continue
-            if error:
-                future.set_exception(error)
+            if isinstance(result, BaseException):
+                future.set_exception(result)
             else:
-                future.set_result(float(scores[row]))
+                future.set_result(result)
         self._dispatch(loop, queue)
 
 

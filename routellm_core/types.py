@@ -9,24 +9,66 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ChatMessage", "FloatArray", "ModelPair", "RoutingDecision", "Tier"]
+from routellm_core.errors import ConfigError
 
-Tier: TypeAlias = Literal["strong", "weak"]
+__all__ = ["ChatMessage", "FloatArray", "Ladder", "ModelPair", "PairTier", "RoutingDecision", "Tier"]
+
+Tier: TypeAlias = str
+"""The name of a place on a ladder; of a pair's, ``"strong"`` and ``"weak"``."""
+PairTier: TypeAlias = Literal["strong", "weak"]
 ChatMessage: TypeAlias = Mapping[str, Any]
 """One message in OpenAI's chat format: at least a ``role``, usually a ``content``."""
 FloatArray: TypeAlias = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class ModelPair:
-    """The two models that a decision chooses between, by the names a backend knows them under."""
+class Ladder:
+    """The models that a decision chooses between, cheap to strong, by the names a backend knows them under.
 
-    strong: str
-    weak: str
+    Attributes:
+        models: at least two names. Two models may have one name (one at two hosts, or at two efforts): tiers tell them
+            apart.
+    """
+
+    models: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.models) < 2:
+            raise ConfigError(f"a ladder has at least two models, cheap to strong; got {list(self.models)!r}")
+
+    @property
+    def tiers(self) -> tuple[Tier, ...]:
+        """The tiers' names, cheap to strong: ``"weak"`` … ``"strong"``, and what is between by its number."""
+        return ("weak", *(f"tier-{number}" for number in range(2, len(self.models))), "strong")
+
+    @property
+    def strong(self) -> str:
+        """The strongest model."""
+        return self.models[-1]
+
+    @property
+    def weak(self) -> str:
+        """The cheapest model."""
+        return self.models[0]
 
     def of(self, tier: Tier) -> str:
         """Return the model of ``tier``."""
-        return self.strong if tier == "strong" else self.weak
+        return self.models[self.tiers.index(tier)]
+
+
+class ModelPair(Ladder):
+    """The ladder of two."""
+
+    __slots__ = ()
+
+    def __init__(self, strong: str, weak: str) -> None:
+        super().__init__((weak, strong))
+
+    def __repr__(self) -> str:
+        return f"ModelPair(strong={self.strong!r}, weak={self.weak!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ModelPair, (self.strong, self.weak)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import subprocess
 import tempfile
-from collections.abc import Generator, Iterator
+import threading
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 # Before anything imports litellm or a hub client: neither may look at the network.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
@@ -67,6 +71,37 @@ def local_models() -> Iterator[LocalModelServer]:
     """A running OpenAI-compatible server; see its module for the model names that misbehave."""
     with LocalModelServer() as server:
         yield server
+
+
+@contextmanager
+def answering(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> Iterator[str]:
+    """Run a server in a thread of its own, so that blocking calls reach it too; yield its base URL."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    app = web.Application(client_max_size=2**26)
+    app.router.add_post("/v1/{path:.*}", handler)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+
+    async def start() -> int:
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return int(runner.addresses[0][1])
+
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{asyncio.run_coroutine_threadsafe(start(), loop).result(30)}/v1"
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(30)
+        loop.close()
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[..., str]]:
+    """Start servers that answer as a function of one's own does; return their base URLs."""
+    with ExitStack() as stack:
+        yield lambda handler: stack.enter_context(answering(handler))
 
 
 @pytest.fixture(autouse=True)

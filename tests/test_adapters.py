@@ -14,7 +14,7 @@ from routellm_core.adapters import (
     selection_options,
 )
 from routellm_core.calibration import Calibration
-from routellm_core.errors import ConfigError, UnknownRouterError
+from routellm_core.errors import ConfigError, RoutingError, UnknownRouterError
 from routellm_core.testing import FixedScoreRouter
 
 PAIR = ModelPair(strong="big", weak="small")
@@ -45,8 +45,8 @@ def test_a_default_threshold_is_for_calls_without_a_wish() -> None:
 @pytest.mark.parametrize(
     ("model", "error", "said"),
     [
-        ("gpt-9", ConfigError, "neither of the two models"),
-        (3, ConfigError, "neither"),
+        ("gpt-9", RoutingError, "none of the models here"),
+        (3, RoutingError, "none of"),
         ("router-mf-0.3", UnknownRouterError, "'mf'"),
     ],
 )

@@ -10,48 +10,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from importlinter.cli import lint_imports
 
 import routellm_core
 
 PACKAGE = Path(routellm_core.__file__).parent
-FLOORS = {
-    "errors": 0,
-    "types": 0,
-    "_optional": 1,
-    "_options": 1,
-    "prompts": 1,
-    "decision": 1,
-    "providers": 2,
-    "_files": 2,
-    "_publish": 2,
-    "_cache": 2,
-    "model_names": 2,
-    "stickiness": 2,
-    "rows": 3,
-    "metrics": 3,
-    "embeddings": 3,
-    "routers": 4,
-    "scoring": 5,
-    "score_cache": 5,
-    "backends": 5,
-    "pricing": 6,
-    "responses": 6,
-    "calibration": 7,
-    "selector": 8,
-    "controller": 9,
-    "server.settings": 9,
-    "config": 10,
-    "adapters": 11,
-    "testing": 11,
-    "asking": 11,
-    "training": 11,
-    "evals": 12,
-    "evals.evaluate": 14,
-    "server": 12,
-    "cli": 13,
-    "calibrate_threshold": 14,
-    "openai_server": 14,
-}
 HEAVY = [
     "torch",
     "transformers",
@@ -70,30 +33,9 @@ def modules() -> list[Path]:
     return sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
-def part_of(module: str) -> str:
-    """The longest name in FLOORS that a dotted module below the package belongs to."""
-    names = [name for name in FLOORS if module == name or module.startswith(f"{name}.")]
-    return max(names, key=len, default=module)
-
-
-def imported_parts(path: Path) -> set[str]:
-    """The parts of the package that a module imports anywhere, also inside functions."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
-        found |= {part_of(name.removeprefix("routellm_core.")) for name in names if name.startswith("routellm_core.")}
-    return found
-
-
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_only_go_downward(path: Path) -> None:
-    part = part_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
-    upward = {name for name in imported_parts(path) if FLOORS[name] >= FLOORS[part] and name != part}
-    assert not upward, f"{part} (floor {FLOORS[part]}) imports {upward}"
+def test_imports_only_go_downward(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository)  # the floors are in pyproject.toml
+    assert lint_imports(no_cache=True) == 0
 
 
 def test_what_makes_the_shipped_assets_is_no_part_of_the_package() -> None:

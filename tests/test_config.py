@@ -77,6 +77,68 @@ def test_every_environment_variable_names_a_setting() -> None:
         assert str(value) == values.get(location[-1], "x")
 
 
+def test_every_setting_has_a_variable_by_its_path() -> None:
+    environment = {
+        "ROUTELLM_FALLBACK__ATTEMPTS": "3",
+        "ROUTELLM_MODELS__WEAK__EXTRA": '{"temperature": 0.2}',
+        "ROUTELLM_ROUTERS__MF__CHECKPOINT_PATH": "minilm",
+        "ROUTELLM_SERVER__API_KEYS": '["one", {"key": "two", "name": "bob"}]',
+        "ROUTELLM_CALIBRATION": "traffic.json",
+    }
+    config = load_config(environment=environment)
+    assert config.fallback.attempts == 3
+    assert config.models.weak.extra == {"temperature": 0.2}
+    assert config.routers == {"mf": {"checkpoint_path": "minilm"}}
+    assert [key.name for key in config.server.api_keys] == ["", "bob"]
+    assert (config.calibration, config.threshold) == ("traffic.json", None)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("ROUTELLM_THRESHOLD", "high", "'threshold'.*a number in"),
+        ("ROUTELLM_SERVER_PORT", "http", "'server.port'.*valid integer.*got 'http'"),
+        ("ROUTELLM_ON_SCORING_ERROR", "maybe", "'on_scoring_error'"),
+        ("ROUTELLM_FALLBACK__ATTEMPTS", "0", "'fallback.attempts'.*greater than or equal to 1"),
+        ("ROUTELLM_MODELS__WEAK__EXTRA", "warm", "'models.weak.extra'"),
+        ("ROUTELLM_STRONG_API_BASE", "http://127.0.0.1", "'models.strong.model' is missing"),
+    ],
+)
+def test_a_fault_of_a_variable_names_the_variable_and_not_the_file(
+    tmp_path: Path, variable: str, value: str, said: str
+) -> None:
+    path = write(tmp_path, "router: random")
+    with pytest.raises(ConfigError, match=f"^environment variable {variable}: {said}") as raised:
+        load_config(path, environment={variable: value})
+    assert str(path) not in str(raised.value)
+    with pytest.raises(ConfigError) as raised:
+        load_config(write(tmp_path, "router: 3"), environment={variable: value})
+    assert str(path) in str(raised.value)
+    assert variable in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("ROUTELLM_TRESHOLD", "ROUTELLM_THRESHOLD"),
+        ("ROUTELLM_STRONG_MODLE", "ROUTELLM_STRONG_MODEL"),
+        ("ROUTELLM_SERVER_APIKEYS", "ROUTELLM_SERVER_API_KEYS"),
+        ("ROUTELLM_FALLBACK__ATTEMPS", "ROUTELLM_FALLBACK__ATTEMPTS"),
+        ("ROUTELLM_ROUTERS__MFF__SEED", "ROUTELLM_ROUTERS__MF"),
+    ],
+)
+def test_a_misspelled_variable_is_refused(variable: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"{variable} names no setting.*Did you mean '{meant}'"):
+        load_config(environment={variable: "0.3"})
+
+
+def test_any_other_variable_of_ours_is_reported_and_foreign_ones_are_not() -> None:
+    with pytest.warns(UserWarning, match="ROUTELLM_XYZZY names no setting"):
+        assert load_config(environment={"ROUTELLM_XYZZY": "1"}) == RouteLLMConfig()
+    kubernetes = {"ROUTELLM_SERVICE_HOST": "10.0.0.1", "ROUTELLM_PORT": "tcp://x", "ROUTELLM_PORT_6060_TCP_ADDR": "x"}
+    assert load_config(environment={**kubernetes, "ROUTELLM_ROUTER": ""}) == RouteLLMConfig()
+
+
 def test_a_key_alone_is_for_the_default_model() -> None:
     models = load_config(environment={"ROUTELLM_STRONG_API_KEY": "sk"}).models
     assert models.strong.model == RouteLLMConfig().models.strong.model

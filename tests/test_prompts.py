@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from routellm_core.errors import UnsupportedPromptError
-from routellm_core.prompts import message_text, routing_prompt
+from routellm_core.prompts import as_messages, message_text, routing_prompt
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -62,3 +62,41 @@ def test_message_text_passes_over_what_is_not_text() -> None:
         message_text({"role": "user", "content": [IMAGE, {"type": "input_text", "text": "a"}, "b", {"text": 3}]})
         == "a\nb"
     )
+
+
+class Dumped:
+    """Any client's own message object."""
+
+    def __init__(self, **fields: Any) -> None:
+        self._fields = fields
+
+    def model_dump(self, *, exclude_none: bool = False) -> dict[str, Any]:
+        return {key: value for key, value in self._fields.items() if value is not None or not exclude_none}
+
+
+def test_what_has_a_model_dump_is_a_message_and_so_are_its_parts() -> None:
+    from litellm.types.utils import Message
+    from openai.types.chat import ChatCompletionMessage
+
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    for answer in (
+        Message(content=None, role="assistant", tool_calls=[call]),
+        ChatCompletionMessage(content=None, role="assistant", tool_calls=[call]),  # type: ignore[list-item]
+        Dumped(role="assistant", content=None, refusal=None, tool_calls=[Dumped(**call)]),
+        {"role": "assistant", "content": None, "tool_calls": [Dumped(**call)]},
+    ):
+        messages = [
+            {"role": "user", "content": [Dumped(type="text", text="question")]},
+            answer,
+            {"role": "tool", "tool_call_id": "1", "content": "r"},
+        ]
+        plain = as_messages(messages)
+        assert plain[0] == {"role": "user", "content": [{"type": "text", "text": "question"}]}
+        assert plain[1] == {"role": "assistant", "content": None, "tool_calls": [call]}
+        assert routing_prompt(messages) == "question"
+
+
+def test_plain_messages_stay_as_they_are() -> None:
+    messages = [{"role": "user", "content": "q", "name": None}, {"role": "assistant", "content": [CALL], "x": IMAGE}]
+    assert as_messages(messages) == messages
+    assert as_messages(tuple(messages)) == messages

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from routellm_core.errors import ScoringError
+from routellm_core.errors import BackendError, ScoringError
 from routellm_core.routers.base import Router
 from routellm_core.scoring import AsyncScorer
 from routellm_core.types import FloatArray
@@ -120,14 +122,93 @@ async def test_calls_that_compute_do_not_crowd_the_processor(monkeypatch: pytest
     assert len(router.batches) < 12  # so that what queued up went together
 
 
-async def test_an_error_reaches_every_prompt_of_its_call_and_the_next_call_works() -> None:
-    failures = [ScoringError("no embedding")]
+class RefusingRouter(Router):
+    """Refuses each batch that holds a refused prompt, as an embedding service does; ``nan`` gets no number."""
 
-    def work() -> None:
-        if failures:
-            raise failures.pop()
+    name: ClassVar[str] = "refusing"
 
-    scorer = AsyncScorer(RecordingRouter(work))
-    results = await asyncio.gather(scorer.score("a"), scorer.score("b"), return_exceptions=True)
-    assert [str(result) for result in results] == ["no embedding", "no embedding"]
-    assert await scorer.score("c") == pytest.approx(0.1)
+    def __init__(self, refused: Sequence[str] = (), error: Exception | None = None) -> None:
+        self.calls: list[int] = []
+        self._refused = refused
+        self._error = error
+
+    def score(self, prompts: Sequence[str]) -> FloatArray:
+        self.calls.append(len(prompts))
+        if self._error is not None:
+            raise self._error
+        if refused := [prompt for prompt in prompts if prompt in self._refused]:
+            raise ScoringError(f"{refused[0]} is refused")
+        return np.array([np.nan if prompt == "nan" else 0.25 for prompt in prompts])
+
+
+async def outcomes(router: Router, prompts: Sequence[str]) -> list[Any]:
+    scorer = AsyncScorer(router)
+    return await asyncio.gather(*(scorer.score(prompt) for prompt in prompts), return_exceptions=True)
+
+
+@pytest.mark.parametrize("bad", ["poison", "nan"])
+@pytest.mark.parametrize("place", range(8))
+async def test_a_prompt_that_cannot_be_scored_costs_no_other_its_score(bad: str, place: int) -> None:
+    prompts = [bad if row == place else f"p{row}" for row in range(8)]
+    results = await outcomes(RefusingRouter(["poison"]), prompts)
+    assert isinstance(results.pop(place), ScoringError)
+    assert results == [0.25] * 7
+
+
+async def test_several_of_them_neither() -> None:
+    prompts = [f"p{row}" for row in range(64)]
+    refused = prompts[3:30:5] + prompts[50:52]
+    results = await outcomes(RefusingRouter(refused), prompts)
+    assert [isinstance(result, ScoringError) for result in results] == [prompt in refused for prompt in prompts]
+
+
+async def test_a_batch_too_large_for_the_memory_is_scored_in_parts() -> None:
+    class Small(RefusingRouter):
+        def score(self, prompts: Sequence[str]) -> FloatArray:
+            if len(prompts) > 3:
+                raise MemoryError
+            return super().score(prompts)
+
+    assert await outcomes(Small(), [f"p{row}" for row in range(20)]) == [0.25] * 20
+
+
+@pytest.mark.parametrize(
+    ("error", "calls"),
+    [
+        (ScoringError("no"), 17),
+        (BackendError("down", model="e", status_code=503, retryable=True), 3),
+        (BackendError("too slow", model="e", status_code=504, retryable=True), 1),
+        (TimeoutError(), 1),
+    ],
+)
+async def test_where_nothing_can_be_scored_the_calls_end_soon(error: Exception, calls: int) -> None:
+    router = RefusingRouter(error=error)
+    results = await outcomes(router, ["p"] * 128)
+    assert all(isinstance(result, type(error)) for result in results)
+    assert len(router.calls) == calls
+
+
+async def test_the_next_call_works() -> None:
+    scorer = AsyncScorer(RefusingRouter(["a"]))
+    with pytest.raises(ScoringError, match="a is refused"):
+        await scorer.score("a")
+    assert await scorer.score("c") == 0.25
+
+
+def test_scoring_goes_on_in_a_forked_process() -> None:
+    code = """
+import asyncio, os, sys
+from routellm_core import ModelPair, ModelSelector
+from routellm_core.testing import FixedScoreRouter
+selector = ModelSelector(FixedScoreRouter(score=lambda _: 0.9), ModelPair("big", "small"), threshold=0.5)
+assert asyncio.run(selector.aselect("parent")).tier == "strong"
+child = os.fork()
+if child == 0:
+    decision = asyncio.run(asyncio.wait_for(selector.aselect("child"), 20))
+    os._exit(0 if decision.score == 0.9 else 1)
+_, status = os.waitpid(child, 0)
+assert asyncio.run(selector.aselect("parent again")).tier == "strong"
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import pickle
 import threading
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from routellm_core import ModelPair, ModelSelector, Router
+from routellm_core import ModelPair, ModelSelector, Router, load_router
 from routellm_core.errors import (
     ConfigError,
     EmbeddingError,
@@ -123,16 +124,20 @@ def test_a_wrong_option_is_refused() -> None:
 
 
 def test_a_sticky_conversation_goes_up_and_stays() -> None:
-    sticky = selector(sticky="conversation")
     first = [{"role": "user", "content": EASY}]
     hard = [*first, {"role": "assistant", "content": "a"}, {"role": "user", "content": HARD}]
-    easy_again = [*hard, {"role": "assistant", "content": "a"}, {"role": "user", "content": "ok"}]
-    assert [sticky.select(messages).tier for messages in (first, hard, easy_again)] == ["weak", "strong", "strong"]
-    assert "stays on the strong model" in sticky.select(easy_again).reason
+    easy_again = [*hard, {"role": "assistant", "content": "a"}, {"role": "user", "content": "x" * 30}]
+    sticky = selector()
+    assert [sticky.select(messages, session="c").tier for messages in (first, hard, easy_again)] == [
+        "weak",
+        "strong",
+        "strong",
+    ]
+    assert "stays on the strong model" in sticky.select(easy_again, session="c").reason
     assert sticky.select(EASY, session="another").tier == "weak"
     assert sticky.select(HARD, session="s").tier == "strong"
     assert sticky.select("unrelated text", session="s").tier == "strong"
-    assert selector().select(easy_again).tier == "weak"
+    assert selector(sticky=None).select(easy_again, session="c").tier == "weak"
 
 
 def test_a_failed_scoring_is_not_remembered() -> None:
@@ -203,3 +208,34 @@ def test_each_decision_is_logged_without_the_prompt(caplog: pytest.LogCaptureFix
 def test_a_deep_copy_shares_the_selector() -> None:
     built = selector()
     assert copy.deepcopy({"held": built})["held"] is built
+
+
+def test_one_text_is_no_batch() -> None:
+    with pytest.raises(UnsupportedPromptError, match=r"give a list of conversations, \[text\]"):
+        selector().select_batch("hi")
+    with pytest.raises(UnsupportedPromptError, match="must be a list"):
+        selector().select_batch([{"role": "user", "content": "one conversation, not several"}])  # type: ignore[list-item]
+
+
+def test_one_bad_prompt_does_not_send_a_batch_to_the_strong_model() -> None:
+    router = FixedScoreRouter(score=lambda prompt: float("nan") if prompt == "bad" else 0.1)
+    built = ModelSelector(router, PAIR, threshold=0.5)
+    batch = ["a", "b", "bad", "c", "d", "e", "f", "g"]
+    expected = ["strong" if prompt == "bad" else "weak" for prompt in batch]
+    assert [decision.tier for decision in built.select_batch(batch)] == expected
+
+    async def together() -> list[str]:
+        return [decision.tier for decision in await asyncio.gather(*map(built.aselect, batch))]
+
+    assert asyncio.run(together()) == expected
+
+
+def test_a_selector_can_be_pickled_and_copied() -> None:
+    built = ModelSelector(load_router("random", {"seed": 7}), PAIR, threshold=0.5, sticky="conversation")
+    assert built.select("q", force="strong").tier == "strong"
+    asyncio.run(built.aselect("q"))  # its threads have started
+    arrived = pickle.loads(pickle.dumps(built))
+    assert (arrived.pair, arrived.threshold, arrived.router.fingerprint) == (PAIR, 0.5, built.router.fingerprint)
+    assert arrived.select("q").tier in ("strong", "weak")
+    assert asyncio.run(arrived.aselect("q")).router == "random"
+    assert copy.copy(built) is built

@@ -20,7 +20,7 @@ from routellm_core.asking.run import Outcome, run_all
 from routellm_core.asking.store import RecordFile
 from routellm_core.backends.base import ChatBackend
 from routellm_core.errors import BackendError, ConfigError
-from routellm_core.types import Tier
+from routellm_core.types import PairTier as Tier
 
 __all__ = ["LabelOutcome", "LabelRun", "Winner"]
 

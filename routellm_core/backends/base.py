@@ -7,10 +7,18 @@ from typing import Any, Protocol
 
 from routellm_core.providers.settings import ModelSettings
 
-__all__ = ["ChatBackend", "ModelSettings"]
+__all__ = ["AsyncBackend", "ChatBackend", "ModelSettings"]
 
 
-class ChatBackend(Protocol):
+class AsyncBackend(Protocol):
+    """Calls a model, asynchronously."""
+
+    async def acomplete(self, model: ModelSettings, parameters: Mapping[str, Any]) -> Any:
+        """Call ``model`` without blocking the event loop."""
+        ...
+
+
+class ChatBackend(AsyncBackend, Protocol):
     """Calls a model.
 
     Both methods return a chat completion in OpenAI's shape, or, with ``stream=True`` among the parameters, an
@@ -21,8 +29,4 @@ class ChatBackend(Protocol):
 
     def complete(self, model: ModelSettings, parameters: Mapping[str, Any]) -> Any:
         """Call ``model`` with OpenAI's chat completion parameters (``messages``, ``tools``, ``stream`` …)."""
-        ...
-
-    async def acomplete(self, model: ModelSettings, parameters: Mapping[str, Any]) -> Any:
-        """Call ``model`` without blocking the event loop."""
         ...

@@ -10,10 +10,12 @@ from typing import Any
 from pydantic_core import to_json
 
 from routellm_core.backends.base import ModelSettings
-from routellm_core.backends.litellm import LiteLLMBackend, litellm_arguments
+from routellm_core.backends.chat import LiteLLMBackend
 from routellm_core.errors import BackendError
-from routellm_core.providers.endpoints import without_secret
-from routellm_core.providers.litellm import backend_error, import_litellm
+from routellm_core.providers.endpoints import secrets_of
+from routellm_core.providers.errors import backend_error
+from routellm_core.providers.litellm import import_litellm, litellm_arguments
+from routellm_core.providers.redaction import safe_cause
 
 __all__ = ["send_through_litellm"]
 
@@ -79,7 +81,7 @@ async def send_through_litellm(
         else:
             answer = await getattr(litellm, _FUNCTIONS[operation])(**litellm_arguments(model, parameters))
     except Exception as error:
-        raise _translated(error, model) from error
+        raise _translated(error, model) from safe_cause(error, secrets_of(model))
     if not parameters.get("stream"):
         return to_json(_record(answer, operation))
     return _events(answer, model, operation)
@@ -93,7 +95,7 @@ async def _events(chunks: AsyncIterator[Any], model: ModelSettings, operation: s
             name = b"event: " + str(record.get("type", "message")).encode() + b"\n" if names_events else b""
             yield name + b"data: " + to_json(record) + b"\n\n"
     except Exception as error:
-        raise _translated(error, model) from error
+        raise _translated(error, model) from safe_cause(error, secrets_of(model))
     finally:
         if hasattr(chunks, "aclose"):  # a client that leaves early must free the connection
             await chunks.aclose()
@@ -102,9 +104,7 @@ async def _events(chunks: AsyncIterator[Any], model: ModelSettings, operation: s
 
 
 def _translated(error: Exception, model: ModelSettings) -> BackendError:
-    translated = backend_error(error, model=model.model)
-    key = model.api_key.get_secret_value() if model.api_key is not None else ""
-    translated.args = (without_secret(str(translated), key),)
+    translated = backend_error(error, model=model.model, secrets=secrets_of(model))
     if isinstance(error, (AttributeError, KeyError, TypeError)):  # litellm looks into parameters as if they were right
         message = f"the parameters do not make a request to model {model.model!r}: {translated.args[0]}"
         return _bad_request(message, model.model, None, "invalid_value")

@@ -1,133 +1,272 @@
-"""Retries on one model, then fallback to the other model of the pair."""
+"""Retries on one model, then fallback to the next: one loop for every way that models are called.
+
+A :class:`Rung` is a model that may answer; the rungs of a request are in the order of preference. What happens after a
+failure is decided by a :class:`Course`, without any input or output; :func:`run` and :func:`arun` make the calls that
+it asks for. How an answer looks (an object, bytes, a framework's message) only the transport knows, which tells by a
+:class:`Reading` whether it says something.
+
+There are three kinds of failure. A *retryable* one (lost connection, 408, 409, 425, 429, 5xx) may pass: the same model
+is asked again, then the next. One that *fits elsewhere* is this model's own: a time-out, too long a context, a
+parameter or an image that it does not take, a status that the policy names. The next model is asked at once. All else
+is *final*: it would fail again, or hide a mistake.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
-from routellm_core.backends.base import ChatBackend, ModelSettings
-from routellm_core.errors import BackendError, ConfigError
-from routellm_core.providers.failures import fallen_back
-from routellm_core.providers.retries import async_retrying, retrying
+from routellm_core.backends.cooldown import CoolDowns
+from routellm_core.backends.policy import Failure, ResiliencePolicy
+from routellm_core.errors import BackendError
+from routellm_core.providers.errors import status_of
+from routellm_core.providers.events import Emptiness
+from routellm_core.providers.retries import pause
 from routellm_core.types import ModelPair, RoutingDecision, Tier
 
-__all__ = ["ResiliencePolicy", "ResilientCaller"]
+__all__ = [
+    "Course",
+    "Reading",
+    "ResiliencePolicy",
+    "Rung",
+    "arun",
+    "fallen_back",
+    "run",
+]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class ResiliencePolicy:
-    """What to do when a model fails with a retryable error (time-out, lost connection, 408, 409, 425, 429, 5xx).
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A model that may answer.
 
     Attributes:
-        attempts: calls of one model, at least 1.
-        wait_initial: seconds before the first retry; each further one waits twice as long, with jitter.
-        wait_max: the longest wait in seconds, also where the provider asks for longer with ``Retry-After``.
-        fallback: after the last attempt, ask the other model of the pair.
+        key: what its state is kept under; two models of one name differ in it.
+        name: the model's, for errors.
+        attempts: calls at retryable failures, where it is not the policy's.
     """
 
-    attempts: int = 2
-    wait_initial: float = 0.5
-    wait_max: float = 8.0
-    fallback: bool = True
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ConfigError(f"attempts={self.attempts!r} must be at least 1")
-        if self.wait_initial < 0 or self.wait_max < self.wait_initial:
-            raise ConfigError(
-                f"wait_initial={self.wait_initial!r} and wait_max={self.wait_max!r} must be ascending and not negative"
-            )
+    key: str
+    name: str
+    attempts: int | None = None
 
 
-class ResilientCaller:
-    """Calls the decided model, and the other one when that is called for.
+class Reading(Protocol):
+    """What only a transport knows of its answers."""
 
-    A stream counts as answered when its first chunk has arrived; a failure after that cannot be repaired, because
-    the caller has seen part of the answer, and surfaces as :class:`BackendError`.
+    def is_content(self, piece: Any) -> bool:
+        """Return whether a piece of a stream says something, so that no other model may answer any more."""
+        ...
+
+    def emptiness(self, answer: Any) -> Emptiness | None:
+        """Return why an answer, or the list of all pieces of a stream, holds nothing; None where it holds something."""
+        ...
+
+
+class Course(Generic[T]):
+    """The course of one request over its rungs: which model is asked next, and when there is none.
 
     Args:
-        backend: makes the single attempts.
-        models: the settings of both tiers.
-        policy: retries and fallback.
+        rungs: who may answer, in the order of preference.
+        policy: what to do after failures.
+        cool_downs: the models' states, which the requests of a process share.
+
+    Attributes:
+        rung: who is to be asked.
+        failures: what went wrong so far, and at whom.
+        passed_over: why models were not asked first although they are preferred.
+
+    Raises:
+        BackendError: each of the models asked to be left alone for a while (429).
     """
 
-    def __init__(
-        self, backend: ChatBackend, models: Mapping[Tier, ModelSettings], *, policy: ResiliencePolicy | None = None
-    ) -> None:
-        self._backend = backend
-        self._models = dict(models)
-        self._policy = policy or ResiliencePolicy()
-        self._waits: Any = {
-            "attempts": self._policy.attempts,
-            "wait_initial": self._policy.wait_initial,
-            "wait_max": self._policy.wait_max,
-        }
+    def __init__(self, rungs: Sequence[Rung], policy: ResiliencePolicy, cool_downs: CoolDowns) -> None:
+        self.failures: list[tuple[Rung, BaseException]] = []
+        self.passed_over: list[BaseException] = []
+        self._policy, self._cool_downs = policy, cool_downs
+        self._spare: tuple[T, Rung] | None = None
+        self._failed = 0
+        self._is_alone = len(rungs) == 1
+        self._once: set[str] = set()
+        self._left = deque(rungs if self._is_alone else self._in_order(rungs))
+        self.rung = self._left.popleft()
 
-    def call(self, decision: RoutingDecision, parameters: Mapping[str, Any]) -> tuple[Any, RoutingDecision]:
-        """Return the answer and the decision as it ended (see ``fallback_from``).
+    def after(self, error: Exception) -> float:
+        """Take in that the rung failed.
+
+        Returns:
+            seconds to wait before ``rung``, which may be another one now, is asked.
 
         Raises:
-            BackendError: not retryable, or both models failed.
+            BackendError: there is nobody left to ask, or the failure is final; the error tells of all of them.
+            Exception: likewise, as it came, where the transport's errors are foreign.
         """
+        kind = self._policy.kind_of(error)
+        self._failed += 1
+        self._remember(error, kind)
+        asked = getattr(error, "retry_after", None)
+        attempts = 1 if self.rung.key in self._once else self.rung.attempts or self._policy.attempts
+        if kind == "retryable" and self._failed < attempts and not (self._left and self._waits_too_long(asked)):
+            logger.info("retrying %s after %s", self.rung.name, _cause(error))
+            return pause(self._failed, asked, self._policy.wait_initial, self._policy.wait_max)
+        self.failures.append((self.rung, error))
+        if kind == "final" or not self._left:
+            self._end()
+        self._move(_cause(error))
+        return 0.0
+
+    def accepts(self, answer: T, emptiness: Emptiness | None = None) -> bool:
+        """Take in that the rung answered; return False where the next one is to be asked for something better."""
+        self._cool_downs.succeeded(self.rung.key)
+        if not (self._left and self._policy.moves(emptiness)):
+            return True
+        if self._spare is None:
+            self._spare = answer, self.rung
+        error = BackendError(
+            f"model {self.rung.name!r} answered with nothing ({emptiness})",
+            model=self.rung.name,
+            status_code=502,
+            retryable=True,
+        )
+        self.failures.append((self.rung, error))
+        self._move(f"an {emptiness} answer" if emptiness == "empty" else "a filtered answer")
+        return False
+
+    def spare(self) -> tuple[T, Rung] | None:
+        """Return an answer that held nothing, which is better than an error."""
+        return self._spare
+
+    def _in_order(self, rungs: Sequence[Rung]) -> list[Rung]:
+        """Return the rungs with those last that are cooling down, which are asked only once."""
+        if self._cool_downs.probe(rungs[0].key):
+            self._once.add(rungs[0].key)
+            return list(rungs)
+        cooling = [rung for rung in rungs if self._cool_downs.remaining(rung.key)]
+        self._once.update(rung.key for rung in cooling)
+        if len(cooling) == len(rungs):
+            states = [self._cool_downs.state(rung.key) for rung in rungs]
+            if all(state.is_asked for state in states):
+                wait = min(self._cool_downs.remaining(rung.key) for rung in rungs)
+                raise _all_too_busy(rungs, wait)
+            return list(rungs)
+        for rung in cooling:
+            status = self._cool_downs.state(rung.key).status
+            why = f"model {rung.name!r} is passed over for a while after failures (status {status})"
+            self.passed_over.append(BackendError(why, model=rung.name, status_code=status or 503, retryable=True))
+        return [*(rung for rung in rungs if rung not in cooling), *cooling]
+
+    def _remember(self, error: Exception, kind: Failure) -> None:
+        status = status_of(error)
+        is_request_s = getattr(error, "fits_elsewhere", False) or status == 413
+        if kind != "final" and not is_request_s and not self._is_alone:
+            asked = getattr(error, "retry_after", None) if status == 429 else None
+            self._cool_downs.failed(self.rung.key, status, asked)
+            if self._cool_downs.remaining(self.rung.key):
+                self._once.add(self.rung.key)
+
+    def _waits_too_long(self, asked: float | None) -> bool:
+        return asked is not None and asked > self._policy.wait_max
+
+    def _move(self, why: str) -> None:
+        failed, self.rung, self._failed = self.rung, self._left.popleft(), 0
+        logger.warning("%s failed with %s; asking %s", failed.name, why, self.rung.name)
+
+    def _end(self) -> NoReturn:
+        errors = [error for _, error in self.failures]
+        if len(errors) == 1:
+            raise errors[0]
+        first = errors[0]
+        if isinstance(first, BackendError):
+            raise _all_failed(errors) from errors[-1]
+        for rung, error in self.failures[1:]:
+            first.add_note(f"The other model, {rung.name}, failed too: {type(error).__name__}: {error}")
+        raise first
+
+
+def run(course: Course[T], call: Callable[[Rung], tuple[T, Emptiness | None]]) -> tuple[T, Rung]:
+    """Call models until one answers.
+
+    Args:
+        course: who is asked, and what follows a failure.
+        call: makes one attempt; it returns the answer and, where that holds nothing, why.
+
+    Returns:
+        the answer, and who gave it.
+
+    Raises:
+        Exception: what :meth:`Course.after` raises.
+    """
+    while True:
         try:
-            return self._attempts(decision.tier, parameters), decision
-        except BackendError as error:
-            other = self._fallback(decision, error)
+            answer, emptiness = call(course.rung)
+        except Exception as error:
             try:
-                return self._attempts(other.tier, parameters), other
-            except BackendError as second:
-                raise _both_failed(error, second) from error
-
-    async def acall(self, decision: RoutingDecision, parameters: Mapping[str, Any]) -> tuple[Any, RoutingDecision]:
-        """Do as :meth:`call` does, without blocking the event loop."""
-        try:
-            return await self._aattempts(decision.tier, parameters), decision
-        except BackendError as error:
-            other = self._fallback(decision, error)
-            try:
-                return await self._aattempts(other.tier, parameters), other
-            except BackendError as second:
-                raise _both_failed(error, second) from error
-
-    def _attempts(self, tier: Tier, parameters: Mapping[str, Any]) -> Any:
-        return retrying(**self._waits)(self._attempt, self._models[tier], parameters)
-
-    async def _aattempts(self, tier: Tier, parameters: Mapping[str, Any]) -> Any:
-        model = self._models[tier]
-        try:
-            return await self._aattempt(model, parameters)
-        except BackendError as error:
-            if not error.retryable:
+                seconds = course.after(error)
+            except Exception:
+                if (spare := course.spare()) is not None:
+                    return spare
                 raise
-            failures = [error]
-
-        async def attempt() -> Any:
-            if failures:
-                raise failures.pop()
-            return await self._aattempt(model, parameters)
-
-        # Only now, with the failure as the first of its attempts: tenacity costs as much as relaying a small answer.
-        return await async_retrying(**self._waits)(attempt)
-
-    def _attempt(self, model: ModelSettings, parameters: Mapping[str, Any]) -> Any:
-        answer = self._backend.complete(model, parameters)
-        return _opened(answer, model.model) if parameters.get("stream") else answer
-
-    async def _aattempt(self, model: ModelSettings, parameters: Mapping[str, Any]) -> Any:
-        answer = await self._backend.acomplete(model, parameters)
-        return await _aopened(answer, model.model) if parameters.get("stream") else answer
-
-    def _fallback(self, decision: RoutingDecision, error: BackendError) -> RoutingDecision:
-        pair = ModelPair(strong=self._models["strong"].model, weak=self._models["weak"].model)
-        if not (self._policy.fallback and error.retryable) or pair.strong == pair.weak:
-            raise error
-        return fallen_back(decision, pair, error)
+            if seconds:
+                time.sleep(seconds)
+        else:
+            if course.accepts(answer, emptiness):
+                return answer, course.rung
 
 
-def _both_failed(first: BackendError, second: BackendError) -> BackendError:
-    return BackendError(
-        f"both models failed: {first}; then {second}",
+async def arun(course: Course[T], call: Callable[[Rung], Awaitable[tuple[T, Emptiness | None]]]) -> tuple[T, Rung]:
+    """Do as :func:`run` does, without blocking the event loop."""
+    while True:
+        try:
+            answer, emptiness = await call(course.rung)
+        except Exception as error:
+            try:
+                seconds = course.after(error)
+            except Exception:
+                if (spare := course.spare()) is not None:
+                    return spare
+                raise
+            if seconds:
+                await asyncio.sleep(seconds)
+        else:
+            if course.accepts(answer, emptiness):
+                return answer, course.rung
+
+
+def fallen_back(decision: RoutingDecision, pair: ModelPair, error: BaseException) -> RoutingDecision:
+    """Return the decision for the other model of ``pair``, after the decided one failed with ``error``."""
+    tier: Tier = "weak" if decision.tier == "strong" else "strong"
+    failed, other = decision.model, pair.of(tier)
+    if failed == other:  # one name at two hosts, or at two efforts
+        failed, other = f"{failed} ({decision.tier})", f"{other} ({tier})"
+    return replace(
+        decision,
+        tier=tier,
+        model=pair.of(tier),
+        fallback_from=decision.model,
+        reason=f"{decision.reason}; {failed} failed with {_cause(error)}, so {other} answered",
+        details={**decision.details, "fallback_error": str(error)[:500]},
+    )
+
+
+def _cause(error: BaseException) -> str:
+    status = status_of(error)
+    return type(error).__name__ if status is None else f"status {status}"
+
+
+def _all_failed(errors: Sequence[BaseException]) -> BackendError:
+    """Return one error for all: the first one's status, and each one's words."""
+    first = errors[0]
+    assert isinstance(first, BackendError)  # noqa: S101 - by its caller
+    combined = BackendError(
+        f"both models failed: {'; then '.join(str(error) for error in errors)}",
         model=first.model,
         status_code=first.status_code,
         retryable=first.retryable,
@@ -137,38 +276,23 @@ def _both_failed(first: BackendError, second: BackendError) -> BackendError:
         param=first.param,
         retry_after=first.retry_after,
     )
+    if all(status_of(error) == 429 for error in errors):
+        waits = [wait for error in errors if (wait := getattr(error, "retry_after", None)) is not None]
+        combined.retry_after = min(waits, default=1.0)
+        combined.should_retry = False  # a client's own retries would multiply with those made here
+    return combined
 
 
-def _opened(stream: Iterator[Any], model: str) -> Iterator[Any]:
-    try:
-        first = next(stream)
-    except StopIteration:
-        raise _empty_stream(model) from None
-    return _resumed(first, stream)
-
-
-def _resumed(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
-
-
-async def _aopened(stream: AsyncIterator[Any], model: str) -> AsyncIterator[Any]:
-    try:
-        first = await anext(stream)
-    except StopAsyncIteration:
-        raise _empty_stream(model) from None
-    return _aresumed(first, stream)
-
-
-async def _aresumed(first: Any, rest: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    try:
-        yield first
-        async for chunk in rest:
-            yield chunk
-    finally:
-        if hasattr(rest, "aclose"):  # unlike `yield from`, `async for` does not close what it iterates over
-            await rest.aclose()
-
-
-def _empty_stream(model: str) -> BackendError:
-    return BackendError(f"model {model!r} sent an empty stream", model=model, status_code=502, retryable=True)
+def _all_too_busy(rungs: Sequence[Rung], wait: float) -> BackendError:
+    names = " and ".join(repr(rung.name) for rung in rungs)
+    error = BackendError(
+        f"{names} each have too much to do; try again in {wait:.0f} s",
+        model=rungs[0].name,
+        status_code=429,
+        retryable=True,
+        error_type="rate_limit_error",
+        code="rate_limit_exceeded",
+        retry_after=wait,
+    )
+    error.should_retry = False
+    return error

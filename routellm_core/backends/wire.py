@@ -1,8 +1,7 @@
 """``WireBackend``: calls a model and answers in bytes, as a server relays them.
 
-It fits where a :class:`~routellm_core.backends.base.ChatBackend` does (``ResilientCaller``), with bytes in place of
-objects. OpenAI-compatible models are relayed to directly; every other provider goes through litellm, whose objects
-are written out in the same form.
+OpenAI-compatible models are relayed to directly; every other provider goes through litellm, whose objects are written
+out in the same form.
 """
 
 from __future__ import annotations
@@ -11,15 +10,16 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from routellm_core.backends.base import ModelSettings
-from routellm_core.backends.direct import DirectClient
 from routellm_core.backends.litellm_wire import send_through_litellm
 from routellm_core.providers.endpoints import OpenAIEndpoint, openai_endpoint
-from routellm_core.providers.http_errors import not_understood
+from routellm_core.providers.errors import refusal
+from routellm_core.providers.events import Emptiness, EventReader, Events, emptiness, whole_answer
+from routellm_core.providers.http import ModelClient
 
-__all__ = ["Operation", "WireAnswer", "WireBackend"]
+__all__ = ["Operation", "WireAnswer", "WireBackend", "WireReading"]
 
 Operation: TypeAlias = Literal["chat/completions", "completions", "responses", "embeddings"]
 
@@ -33,10 +33,12 @@ class WireAnswer:
     Attributes:
         content: its JSON, as the client gets it.
         usage: the tokens that the model counted, as it names them; empty where it did not.
+        emptiness: why it holds nothing; None where it holds something.
     """
 
     content: bytes
     usage: Mapping[str, Any]
+    emptiness: Emptiness | None = None
 
 
 class WireBackend:
@@ -47,16 +49,12 @@ class WireBackend:
         client: the connections to OpenAI-compatible models.
     """
 
-    def __init__(self, operation: Operation, client: DirectClient) -> None:
+    def __init__(self, operation: Operation, client: ModelClient) -> None:
         self._operation = operation
         self._client = client
         # Where the last models are, by identity: settings hold mappings and so have no hash. They are kept beside the
         # endpoint, so that no other settings can take their identity.
         self._endpoints: dict[int, tuple[ModelSettings, OpenAIEndpoint | None]] = {}
-
-    def complete(self, model: ModelSettings, parameters: Mapping[str, Any]) -> Any:
-        """Bytes are relayed asynchronously only."""
-        raise NotImplementedError("WireBackend is asynchronous: use acomplete")
 
     async def acomplete(self, model: ModelSettings, parameters: Mapping[str, Any]) -> WireAnswer | AsyncIterator[bytes]:
         """Call ``model`` once.
@@ -70,9 +68,9 @@ class WireBackend:
         endpoint = self._endpoint(model)
         if endpoint is None:
             answer = await send_through_litellm(model, self._operation, parameters)
-        else:
-            answer = await self._client.send(model, endpoint, self._operation, parameters)
-        return self._checked(answer, model.model) if isinstance(answer, bytes) else answer
+            return self._checked(answer, model.model) if isinstance(answer, bytes) else answer
+        sent = await self._client.asend(model, endpoint, self._operation, parameters)
+        return self._checked(sent, model.model) if isinstance(sent, bytes) else _relayed(sent)
 
     def _endpoint(self, model: ModelSettings) -> OpenAIEndpoint | None:
         if id(model) not in self._endpoints:
@@ -82,18 +80,45 @@ class WireBackend:
         return self._endpoints[id(model)][1]
 
     def _checked(self, content: bytes, label: str) -> WireAnswer:
-        try:
-            body = from_json(content)
-        except ValueError:
-            body = None
-        expected = {"responses": "output", "embeddings": "data"}.get(self._operation, "choices")
-        found = body.get(expected) if isinstance(body, dict) else None
-        if not isinstance(found, list) or (expected == "choices" and not found):
-            raise not_understood(label, content)
+        body = whole_answer(content, self._operation, label)
+        nothing = None if self._operation == "embeddings" else emptiness([body])
+        if self._operation == "responses" and body.get("status") == "failed":
+            raise refusal(200, {}, to_json(body), label)
         if self._operation == "chat/completions" and _complete_choices(body["choices"]):
             content = to_json(body)
         usage = body.get("usage")
-        return WireAnswer(content, usage if isinstance(usage, dict) else {})
+        return WireAnswer(content, usage if isinstance(usage, dict) else {}, nothing)
+
+
+class WireReading:
+    """What answers in bytes say.
+
+    Args:
+        operation: the operation's path.
+    """
+
+    def __init__(self, operation: Operation) -> None:
+        self._operation = operation
+
+    def is_content(self, piece: bytes) -> bool:
+        """See :class:`~routellm_core.backends.resilience.Reading`."""
+        reader = EventReader(self._operation, "")
+        reader.feed(piece)
+        return reader.progress.has_content
+
+    def emptiness(self, answer: WireAnswer | list[bytes]) -> Emptiness | None:
+        """See :class:`~routellm_core.backends.resilience.Reading`."""
+        if isinstance(answer, WireAnswer):
+            return answer.emptiness
+        return emptiness(EventReader(self._operation, "").feed(b"".join(answer)).data)
+
+
+async def _relayed(stream: AsyncIterator[Events]) -> AsyncIterator[bytes]:
+    try:
+        async for events in stream:
+            yield events.raw
+    finally:
+        await stream.aclose()  # type: ignore[attr-defined]  # a client that leaves early must free the connection
 
 
 def _complete_choices(choices: Any) -> bool:

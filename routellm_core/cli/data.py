@@ -167,7 +167,7 @@ def label(
     from routellm_core.asking.calls import CallLimits
     from routellm_core.asking.labels import LabelRun
     from routellm_core.asking.prompts import LabelModels, LabelParameters, estimate_calls, read_label_prompts
-    from routellm_core.backends.litellm import LiteLLMBackend
+    from routellm_core.backends.chat import LiteLLMBackend
     from routellm_core.cli._labelling_report import print_estimate, print_outcome, print_unfinished
 
     settings = configuration(config, strong_model=strong_model, weak_model=weak_model, api_base=api_base).models

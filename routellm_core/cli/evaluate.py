@@ -213,7 +213,7 @@ def generate(
     from routellm_core.asking.calls import CallLimits
     from routellm_core.asking.grading import mean_grade
     from routellm_core.backends.base import ModelSettings
-    from routellm_core.backends.litellm import LiteLLMBackend
+    from routellm_core.backends.chat import LiteLLMBackend
     from routellm_core.cli._labelling_report import print_unfinished
     from routellm_core.evals.benchmarks.registry import canonical_name
     from routellm_core.evals.data import resolve_data_dir

@@ -6,38 +6,44 @@ Those that speak OpenAI's protocol are called directly, which costs less time of
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
-from functools import cache
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import SecretStr
-from pydantic_core import from_json, to_json
 
 from routellm_core.embeddings.base import Embeddings
 from routellm_core.errors import BackendError, EmbeddingError
-from routellm_core.providers.endpoints import OpenAIEndpoint, openai_endpoint
-from routellm_core.providers.http_errors import connection_error, not_understood, refusal
-from routellm_core.providers.litellm import backend_error, import_litellm
+from routellm_core.providers.endpoints import openai_endpoint, secrets_of
+from routellm_core.providers.errors import backend_error
+from routellm_core.providers.events import whole_answer
+from routellm_core.providers.http import shared_client
+from routellm_core.providers.litellm import import_litellm
+from routellm_core.providers.redaction import safe_cause
 from routellm_core.providers.retries import retrying
 from routellm_core.providers.settings import ModelSettings
 
 __all__ = ["LiteLLMEmbedder"]
 
+_MAX_BYTES = 24_000
+_REQUEST_BYTES = 600_000  # all texts of a request; OpenAI takes 300,000 tokens, and a token has two bytes at least
+_SHORTEST_CUT = 1_000  # a service that refuses so few bytes means something else
+
 
 class LiteLLMEmbedder:
-    """Calls a hosted or local embedding service, many texts per request.
+    """Calls a hosted or local embedding service, many texts per request; fewer where they are long.
 
     Args:
         model: litellm's name, such as ``"text-embedding-3-small"`` or ``"ollama/nomic-embed-text"``.
         api_base: base URL of the service, where it is not the provider's own.
         api_key: key; None leaves it to litellm's environment variables (``OPENAI_API_KEY`` …).
         dimension: length of the vectors, where it is known (checked against the answer).
-        batch_size: texts per request.
+        batch_size: texts per request; fewer where they are long.
         timeout: seconds per request.
         attempts: tries per request at retryable failures, with exponential back-off.
         max_bytes: a text is cut to so many bytes of UTF-8. Hosted models refuse over-long input (8,191 tokens at
-            OpenAI); a request refused for its length is sent again with half the limit.
+            OpenAI). A request refused for its length is sent again in halves, and a single text by its first half.
         extra: further parameters of the call.
     """
 
@@ -51,7 +57,7 @@ class LiteLLMEmbedder:
         batch_size: int = 256,
         timeout: float = 30.0,
         attempts: int = 3,
-        max_bytes: int = 24_000,
+        max_bytes: int = _MAX_BYTES,
         extra: dict[str, Any] | None = None,
     ) -> None:
         self._model = model
@@ -72,8 +78,12 @@ class LiteLLMEmbedder:
 
     @property
     def cache_namespace(self) -> str:
-        """The name together with the server: two servers may serve different vectors under one model name."""
-        return f"{self.name}@{self._api_base or 'default'}"
+        """The name together with the server: two servers may serve different vectors under one model name.
+
+        A limit of one's own is part of it, for a text beyond it has another vector.
+        """
+        limit = "" if self._max_bytes == _MAX_BYTES else f"#{self._max_bytes}"
+        return f"{self.name}@{self._api_base or 'default'}{limit}"
 
     @property
     def dimension(self) -> int | None:
@@ -86,58 +96,72 @@ class LiteLLMEmbedder:
         Raises:
             EmbeddingError: the service failed after all attempts, or answered with something else than vectors.
         """
-        batches = [
-            self._embed_batch(texts[start : start + self._batch_size], self._max_bytes)
-            for start in range(0, len(texts), self._batch_size)
-        ]
-        if not batches:
-            return np.empty((0, self._dimension or 0), dtype=np.float32)
-        return np.concatenate(batches)
+        return self.embed_and_tell(texts)[0]
 
-    def _embed_batch(self, texts: Sequence[str], max_bytes: int) -> Embeddings:
+    def embed_and_tell(self, texts: Sequence[str]) -> tuple[Embeddings, npt.NDArray[np.bool_]]:
+        """Do as :meth:`embed` does, and tell which vectors are lasting.
+
+        Returns:
+            the vectors, and for each, shape (n,), whether it is the text's own: False where the service refused the
+            text for its length and took a shorter part of it, which it may not need to do another day.
+        """
+        parts = [self._embed_batch(batch) for batch in self._batches([_cut(text, self._max_bytes) for text in texts])]
+        if not parts:
+            return np.empty((0, self._dimension or 0), dtype=np.float32), np.empty(0, dtype=bool)
+        vectors, lasting = zip(*parts, strict=True)
+        return np.concatenate(vectors), np.concatenate(lasting)
+
+    def _batches(self, texts: Sequence[str]) -> Iterator[list[str]]:
+        batch: list[str] = []
+        size = 0
+        for text in texts:
+            length = len(text.encode())
+            if batch and (len(batch) >= self._batch_size or size + length > _REQUEST_BYTES):
+                yield batch
+                batch, size = [], 0
+            batch.append(text)
+            size += length
+        if batch:
+            yield batch
+
+    def _embed_batch(self, texts: list[str]) -> tuple[Embeddings, npt.NDArray[np.bool_]]:
         try:
-            answer = self._request([_cut(text, max_bytes) for text in texts])
+            rows = self._request(texts)
         except BackendError as error:
             if error.status_code in (400, 422) and "encoding_format" in str(error) and "encoding_format" in self._extra:
                 self._extra = {key: value for key, value in self._extra.items() if key != "encoding_format"}
-                return self._embed_batch(texts, max_bytes)
-            if error.status_code == 400 and _is_about_length(error) and max_bytes > 1_000:
-                return self._embed_batch(texts, max_bytes // 2)
-            raise EmbeddingError(f"embedding {len(texts)} prompts failed: {error}") from error
-        return self._vectors(answer, len(texts))
+                return self._embed_batch(texts)
+            if not _is_about_length(error) or (len(texts) == 1 and len(texts[0].encode()) <= _SHORTEST_CUT):
+                raise EmbeddingError(f"embedding {len(texts)} prompts failed: {error}") from error
+        else:
+            return self._vectors(rows, len(texts)), np.ones(len(texts), dtype=bool)
+        if len(texts) == 1:  # only the text that is too long is cut, never those beside it
+            vectors, _ = self._embed_batch([_cut(texts[0], len(texts[0].encode()) // 2)])
+            return vectors, np.zeros(1, dtype=bool)
+        middle = len(texts) // 2
+        first, second = self._embed_batch(texts[:middle]), self._embed_batch(texts[middle:])
+        return np.concatenate([first[0], second[0]]), np.concatenate([first[1], second[1]])
 
     def _request(self, texts: list[str]) -> list[Mapping[str, Any]]:
-        return retrying(attempts=self._attempts, wait_initial=0.2, wait_max=5.0)(self._attempt, texts)
+        rows: list[Mapping[str, Any]] = retrying(attempts=self._attempts, wait_initial=0.2, wait_max=5.0)(
+            self._attempt, texts
+        )
+        return rows
 
     def _attempt(self, texts: list[str]) -> list[Mapping[str, Any]]:
         key = None if self._api_key is None else SecretStr(self._api_key)
-        settings = ModelSettings(
+        model = ModelSettings(
             model=self._model, api_base=self._api_base, api_key=key, timeout=self._timeout, extra=self._extra
         )
-        endpoint = openai_endpoint(settings)
-        return self._through_litellm(texts) if endpoint is None else self._posted(texts, settings, endpoint)
-
-    def _posted(self, texts: list[str], model: ModelSettings, endpoint: OpenAIEndpoint) -> list[Mapping[str, Any]]:
+        endpoint = openai_endpoint(model)
+        if endpoint is None:
+            return self._through_litellm(texts, model)
         # Without an SDK a call costs a fifth of the time, which other calls of the process get.
-        import httpx
-
-        body = to_json({**endpoint.defaults, "model": endpoint.model, "input": texts})
-        try:
-            answer = _client().post(
-                endpoint.url("embeddings"), content=body, headers=dict(endpoint.headers), timeout=model.timeout
-            )
-        except httpx.HTTPError as error:
-            is_timeout = isinstance(error, httpx.TimeoutException)
-            raise connection_error(error, model, is_timeout=is_timeout) from error
-        if answer.status_code >= 300:
-            raise refusal(answer.status_code, answer.headers, answer.content, model, endpoint)
-        try:
-            rows: list[Mapping[str, Any]] = from_json(answer.content)["data"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise not_understood(model.model, answer.content) from error
+        content = shared_client().send(model, endpoint, "embeddings", {"input": texts})
+        rows: list[Mapping[str, Any]] = whole_answer(cast("bytes", content), "embeddings", model.model)["data"]
         return rows
 
-    def _through_litellm(self, texts: list[str]) -> list[Mapping[str, Any]]:
+    def _through_litellm(self, texts: list[str], model: ModelSettings) -> list[Mapping[str, Any]]:
         litellm = import_litellm()
         try:
             answer = litellm.embedding(
@@ -150,7 +174,8 @@ class LiteLLMEmbedder:
                 **self._extra,
             )
         except Exception as error:
-            raise backend_error(error, model=self._model) from error
+            secrets = secrets_of(model)
+            raise backend_error(error, model=self._model, secrets=secrets) from safe_cause(error, secrets)
         return list(answer.data)
 
     def _vectors(self, answer: list[Mapping[str, Any]], expected: int) -> Embeddings:
@@ -169,14 +194,6 @@ class LiteLLMEmbedder:
         return vectors
 
 
-@cache
-def _client() -> Any:
-    """Return the connections that all embedders share."""
-    import httpx
-
-    return httpx.Client(limits=httpx.Limits(max_connections=None, keepalive_expiry=4.0))
-
-
 def _decoded(embedding: Any) -> Any:
     # OpenAI's base64 form: little-endian float32
     return np.frombuffer(base64.b64decode(embedding), dtype="<f4") if isinstance(embedding, str) else embedding
@@ -190,4 +207,5 @@ def _cut(text: str, max_bytes: int) -> str:
 
 def _is_about_length(error: BackendError) -> bool:
     message = str(error).lower()
-    return any(sign in message for sign in ("maximum context", "too long", "max_tokens", "context length", "too large"))
+    signs = ("maximum context", "too long", "max_tokens", "context length", "too large", "tokens per request")
+    return error.status_code == 413 or (error.status_code in (400, 422) and any(sign in message for sign in signs))

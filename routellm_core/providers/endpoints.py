@@ -7,24 +7,23 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from routellm_core.providers.settings import ModelSettings
 
-__all__ = ["OpenAIEndpoint", "neighbour", "openai_endpoint", "without_secret"]
+__all__ = ["OpenAIEndpoint", "neighbour", "openai_endpoint", "secrets_of"]
 
 _OPENAI = "https://api.openai.com/v1"
 _OLLAMA = "http://localhost:11434"
 _OPENAI_NAME = re.compile(r"(gpt-|o\d|chatgpt-|ft:gpt-|text-embedding-)")
 _PROVIDERS = frozenset({"openai", "hosted_vllm", "ollama", "ollama_chat", "azure"})
 # Options of a model's `extra` that mean something to litellm alone.
-_LITELLM_ONLY = frozenset(
-    {"additional_drop_params", "allowed_openai_params", "custom_llm_provider", "drop_params", "mock_response"}
-)
-# Options of `extra` that say how the request is sent, and are no part of its body.
+_LITELLM_ONLY = frozenset({"custom_llm_provider", "drop_params", "mock_response"})
+# Options of `extra` that say how the request is sent, and are no part of its body. Over OpenAI's protocol every
+# parameter is allowed, and retries are counted elsewhere.
 _TRANSPORT = frozenset({"api_version", "extra_body", "extra_headers", "extra_query", "organization"})
-_SECRET_HEADER = re.compile(r"auth|key|secret|token", re.IGNORECASE)
-_SHORTEST_SECRET = 4  # a shorter value would tear up words
+_NOT_SENT = _TRANSPORT | {"additional_drop_params", "allowed_openai_params", "max_retries", "num_retries"}
+_SECRET_NAME = re.compile(r"auth|key|secret|token|sig", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +48,11 @@ class OpenAIEndpoint:
         """Return the URL of an operation, such as ``chat/completions``."""
         return f"{self.base_url}/{path}{self.query}"
 
-    def without_secrets(self, text: str) -> str:
-        """Return ``text`` without the keys in this endpoint's headers, which a server may quote in its errors."""
-        for name, value in self.headers.items():
-            secret = value.removeprefix("Bearer ").strip()
-            if _SECRET_HEADER.search(name):
-                text = without_secret(text, secret)
-        return text
+    @property
+    def secrets(self) -> list[str]:
+        """The keys in this endpoint's headers and URL, which a server may quote in its errors."""
+        sent = (value.removeprefix("Bearer ").strip() for name, value in self.headers.items() if _is_secret(name))
+        return [*sent, *(value for name, value in parse_qsl(self.query.lstrip("?")) if _is_secret(name))]
 
 
 def openai_endpoint(model: ModelSettings, environment: Mapping[str, str] | None = None) -> OpenAIEndpoint | None:
@@ -71,8 +68,10 @@ def openai_endpoint(model: ModelSettings, environment: Mapping[str, str] | None 
             leave out.
     """
     variables = os.environ if environment is None else environment
-    if model.relay is False or _LITELLM_ONLY & model.extra.keys():
+    if model.relay is False or _LITELLM_ONLY & model.extra.keys() or model.drop_params is True:
         return None
+    if any(not name.isidentifier() for name in model.extra.get("additional_drop_params") or ()):
+        return None  # litellm's paths, such as tools[*].function.strict
     provider, slash, name = model.model.partition("/")
     if not slash:
         provider, name = ("openai" if _is_openai_name(model) else ""), model.model
@@ -93,9 +92,11 @@ def openai_endpoint(model: ModelSettings, environment: Mapping[str, str] | None 
     return None
 
 
-def without_secret(text: str, secret: str) -> str:
-    """Return ``text`` without a key that a server may quote in its errors."""
-    return text.replace(secret, "***") if len(secret) >= _SHORTEST_SECRET else text
+def secrets_of(model: ModelSettings) -> list[str]:
+    """Return the keys in a model's settings."""
+    headers = model.extra.get("extra_headers") or {}
+    key = [model.api_key.get_secret_value()] if model.api_key else []
+    return [*key, *(str(value).removeprefix("Bearer ") for name, value in headers.items() if _is_secret(name))]
 
 
 def neighbour(model: ModelSettings, name: str) -> ModelSettings:
@@ -112,7 +113,12 @@ def neighbour(model: ModelSettings, name: str) -> ModelSettings:
         name = f"{provider}/{name.removeprefix(f'{provider}/')}"
     transport = {key: value for key, value in model.extra.items() if key in _TRANSPORT and key != "extra_body"}
     prices = {"input_cost_per_token": None, "output_cost_per_token": None}
-    return model.model_copy(update={"model": name, "extra": transport, **prices})
+    fit: dict[str, Any] = {"drop_params": (), "rename_params": {}, "drop_message_fields": ()}
+    return model.model_copy(update={"model": name, "extra": transport, **prices, **fit})
+
+
+def _is_secret(name: str) -> bool:
+    return bool(_SECRET_NAME.search(name))
 
 
 def _is_openai_name(model: ModelSettings) -> bool:
@@ -142,7 +148,7 @@ def _built(
     model: ModelSettings, base: str, name: str, headers: dict[str, str], query: dict[str, str]
 ) -> OpenAIEndpoint:
     query = {**query, **model.extra.get("extra_query", {})}
-    body = {key: value for key, value in model.extra.items() if key not in _TRANSPORT}
+    body = {key: value for key, value in model.extra.items() if key not in _NOT_SENT}
     return OpenAIEndpoint(
         base_url=base,
         model=name,

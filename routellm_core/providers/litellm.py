@@ -1,9 +1,8 @@
-"""The one door to litellm: imported on first use, and its exceptions translated into :class:`BackendError`."""
+"""The one door to litellm: imported on first use, and told what of a model's settings it must know."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
 import threading
 import warnings
@@ -11,9 +10,10 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from routellm_core.errors import BackendError, BrokenPackageError, is_retryable_status
+from routellm_core.errors import BrokenPackageError
+from routellm_core.providers.settings import ModelSettings
 
-__all__ = ["backend_error", "import_litellm"]
+__all__ = ["import_litellm", "is_wanted_by_the_program", "litellm_arguments"]
 
 _import_lock = threading.Lock()
 _BASE64_WARNING = r"Pydantic serializer warnings:\s+PydanticSerializationUnexpectedValue\(Expected `list\[float\]`"
@@ -54,82 +54,43 @@ def _imported_once() -> Any:
     return litellm
 
 
-_CLASS_PREFIX = re.compile(r"^(?:litellm\.)?\w*(?:Error|Exception|Timeout)(?::| -) ")
+_OPENAI_PROTOCOL = frozenset({"openai", "azure", "hosted_vllm"})
+_NOT_IN_THE_BODY = frozenset(
+    {"messages", "extra_body", "extra_headers", "extra_query", "api_base", "api_key", "timeout", "drop_params"}
+)
+_WATCHERS = ("success_callback", "failure_callback", "input_callback", "callbacks")
+_WATCHERS_OF_LITELLM = ("_async_success_callback", "_async_failure_callback", "_async_input_callback")
+_SETTINGS_OF_LITELLM = ("cache", "drop_params", "api_base", "api_key", "openai_key")
 
 
-def backend_error(error: Exception, *, model: str) -> BackendError:
-    """Translate any exception of a provider call.
-
-    litellm's exceptions follow the OpenAI SDK's. Where the provider answered, its status is kept. Where it did not,
-    litellm makes up a status; here a time-out becomes 504, a missing key 401, and a lost connection or an unreadable
-    answer 502.
-
-    Args:
-        error: what the call raised.
-        model: the model that was called.
-    """
-    if isinstance(error, BackendError):
-        return error
-    text = _first_line(error)
-    status = _status(error, text)
-    body = getattr(error, "body", None)
-    names = ("code", "type", "param")
-    sent = body if isinstance(body, Mapping) else {name: getattr(error, name, None) for name in names}
-    code, kind, param = (None if sent.get(name) is None else str(sent[name]) for name in names)
-    return BackendError(
-        f"model {model!r} failed with status {status}: {text}{_advice(status)}",
-        model=model,
-        status_code=status,
-        retryable=is_retryable_status(status),
-        provider=getattr(error, "llm_provider", None) or None,
-        code=code,
-        error_type=kind,
-        param=param,
-        retry_after=_retry_after(_response_headers(error)),
-    )
+def is_wanted_by_the_program() -> bool:
+    """Return whether the program set something in litellm that calls must then go through: callbacks, cache, a key."""
+    litellm = sys.modules.get("litellm")
+    names = (*_WATCHERS, *_WATCHERS_OF_LITELLM, *_SETTINGS_OF_LITELLM)
+    return litellm is not None and any(getattr(litellm, name, None) for name in names)
 
 
-def _status(error: Exception, text: str) -> int:
-    claimed = getattr(error, "status_code", None)
-    status = int(claimed) if isinstance(claimed, (int, str)) and str(claimed).isdigit() else 0
-    if _response_headers(error) and 400 <= status <= 599:
-        return status
-    if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
-        return 504
-    if "missing credentials" in text.lower() or "api_key client option must be set" in text.lower():
-        return 401
-    return status if 400 <= status < 500 else 502
+def litellm_arguments(model: ModelSettings, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of a litellm call."""
+    is_streamed = bool(parameters.get("stream"))
+    settings = {
+        "api_base": model.api_base,
+        "api_key": model.api_key.get_secret_value() if model.api_key else None,
+        "timeout": max(model.opening_seconds, model.silent_seconds) if is_streamed else model.timeout,
+        "drop_params": True if model.drop_params is True else None,
+        **model.extra,
+    }
+    given = {key: value for key, value in settings.items() if value is not None}
+    if _takes_everything(model, {**given, **parameters}):
+        # litellm knows which parameters OpenAI's own models take and drops or refuses others; an OpenAI-compatible
+        # server may serve any model under any name, so what the caller gave is passed on as it is.
+        given["allowed_openai_params"] = [name for name in parameters if name not in _NOT_IN_THE_BODY]
+    # One mechanism for retries: resilience. litellm's own and the SDK's would multiply with it.
+    return {**given, **parameters, "model": model.model, "num_retries": 0, "max_retries": 0}
 
 
-def _response_headers(error: Exception) -> Mapping[str, str]:
-    headers = getattr(error, "litellm_response_headers", None)
-    if not headers:
-        headers = getattr(getattr(error, "response", None), "headers", None)
-    return headers or {}
-
-
-def _advice(status: int) -> str:
-    if status == 401:
-        return (
-            ". Set the provider's key (an environment variable such as OPENAI_API_KEY, or api_key in the model's "
-            "settings), or check that it is valid"
-        )
-    if status == 404:
-        return ". Check the model's name and its api_base"
-    return ""
-
-
-def _first_line(error: Exception) -> str:
-    text = str(getattr(error, "message", None) or error).strip()
-    while (
-        shorter := _CLASS_PREFIX.sub("", text, count=1)
-    ) != text:  # "litellm.APIError: APIError: OpenAIException - …"
-        text = shorter
-    return text.splitlines()[0][:500].rstrip(".") if text else type(error).__name__
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    try:
-        return max(0.0, float(headers.get("retry-after", "")))
-    except ValueError:  # absent, or a date, which no provider here sends
-        return None
+def _takes_everything(model: ModelSettings, given: Mapping[str, Any]) -> bool:
+    """Return whether nobody said which parameters this OpenAI-compatible model takes."""
+    is_openai = model.model.partition("/")[0] in _OPENAI_PROTOCOL or "/" not in model.model
+    is_told = given.get("drop_params") or given.get("allowed_openai_params") is not None
+    return is_openai and not is_told and not getattr(sys.modules.get("litellm"), "drop_params", False)

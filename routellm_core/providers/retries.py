@@ -1,64 +1,91 @@
-"""Retrying calls of models and embedding services, on top of tenacity."""
+"""When a model or an embedding service is asked again, and after how long."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-
-from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception, stop_after_attempt
-from tenacity.wait import wait_base, wait_exponential, wait_random
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from routellm_core.errors import BackendError
 
-__all__ = ["async_retrying", "retrying"]
+__all__ = ["Retries", "async_retrying", "pause", "retrying"]
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
-def retrying(*, attempts: int, wait_initial: float, wait_max: float) -> Retrying:
-    """Return a caller, ``retrying(...)(function, *args)``, that tries again at retryable :class:`BackendError`.
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often one service is asked, and how long to wait in between.
 
-    Args:
-        attempts: calls in all, at least 1. The last error is raised as it is.
+    Attributes:
+        attempts: calls in all, at least 1.
         wait_initial: seconds before the first retry; each further wait doubles, with jitter.
         wait_max: the longest wait in seconds, also where the provider's ``Retry-After`` asks for longer.
     """
-    return Retrying(
-        stop=stop_after_attempt(attempts),
-        wait=_Wait(wait_initial, wait_max),
-        retry=retry_if_exception(_is_retryable),
-        before_sleep=_log,
-        reraise=True,
-    )
 
+    attempts: int
+    wait_initial: float
+    wait_max: float
 
-def async_retrying(*, attempts: int, wait_initial: float, wait_max: float) -> AsyncRetrying:
-    """Return the asynchronous twin of :func:`retrying`."""
-    return AsyncRetrying(
-        stop=stop_after_attempt(attempts),
-        wait=_Wait(wait_initial, wait_max),
-        retry=retry_if_exception(_is_retryable),
-        before_sleep=_log,
-        reraise=True,
-    )
+    def after(self, failed: int, error: BaseException) -> float | None:
+        """Return the seconds until the next attempt, or None where there is none.
 
-
-class _Wait(wait_base):
-    def __init__(self, initial: float, maximum: float) -> None:
-        self._exponential = wait_exponential(multiplier=initial, max=maximum) + wait_random(0, initial / 2)
-        self._maximum = maximum
-
-    def __call__(self, retry_state: RetryCallState) -> float:
-        error = retry_state.outcome.exception() if retry_state.outcome else None
-        if isinstance(error, BackendError) and error.retry_after is not None:
-            return min(error.retry_after, self._maximum)
-        return self._exponential(retry_state)
-
-
-def _is_retryable(error: BaseException) -> bool:
-    return isinstance(error, BackendError) and error.retryable
-
-
-def _log(retry_state: RetryCallState) -> None:
-    error = retry_state.outcome.exception() if retry_state.outcome else None
-    if isinstance(error, BackendError):
+        Args:
+            failed: attempts so far.
+            error: what the last one raised.
+        """
+        if failed >= self.attempts or not (isinstance(error, BackendError) and error.retryable):
+            return None
         logger.info("retrying %s after status %d", error.model, error.status_code)
+        return pause(failed, error.retry_after, self.wait_initial, self.wait_max)
+
+
+def pause(failed: int, asked: float | None, initial: float, maximum: float) -> float:
+    """Return the seconds to wait after ``failed`` attempts: what the provider ``asked`` for, else twice the last."""
+    if asked is not None:
+        return min(asked, maximum)
+    return min(initial * 2.0 ** (failed - 1) + random.uniform(0, initial / 2), maximum)
+
+
+def retrying(*, attempts: int, wait_initial: float, wait_max: float) -> Callable[..., Any]:
+    """Return a caller, ``retrying(...)(function, *args)``, that tries again at retryable :class:`BackendError`.
+
+    The last error is raised as it is. See :class:`Retries`.
+    """
+    retries = Retries(attempts, wait_initial, wait_max)
+
+    def call(function: Callable[..., T], *args: Any) -> T:
+        failed = 0
+        while True:
+            try:
+                return function(*args)
+            except BackendError as error:
+                failed += 1
+                if (seconds := retries.after(failed, error)) is None:
+                    raise
+            time.sleep(seconds)
+
+    return call
+
+
+def async_retrying(*, attempts: int, wait_initial: float, wait_max: float) -> Callable[..., Awaitable[Any]]:
+    """Return the asynchronous twin of :func:`retrying`."""
+    retries = Retries(attempts, wait_initial, wait_max)
+
+    async def call(function: Callable[..., Awaitable[T]], *args: Any) -> T:
+        failed = 0
+        while True:
+            try:
+                return await function(*args)
+            except BackendError as error:
+                failed += 1
+                if (seconds := retries.after(failed, error)) is None:
+                    raise
+            await asyncio.sleep(seconds)
+
+    return call

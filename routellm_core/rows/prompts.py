@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from routellm_core.errors import ConfigError, UnsupportedPromptError, did_you_mean
-from routellm_core.prompts import message_text, validate_messages
+from routellm_core.prompts import as_messages, message_text
 from routellm_core.rows.sources import RowSource
 from routellm_core.types import ChatMessage
 
@@ -129,4 +129,4 @@ def _messages(value: Any) -> Sequence[ChatMessage]:
     value = value.tolist() if hasattr(value, "tolist") else value  # pandas keeps lists as arrays
     if isinstance(value, (list, tuple)) and value and all(turn is None or isinstance(turn, str) for turn in value):
         return [{"role": "user", "content": turn or ""} for turn in value]  # LMSYS's withheld turns are null
-    return validate_messages(value)
+    return as_messages(value)

@@ -54,16 +54,16 @@ class AccessControl:
         if not self._keys:
             return None
         key = self._key(authorization)
-        if (limit := _request_limit(key)) and not self._windows.hit(limit, _identity(key)):
+        if (limit := _request_limit(key)) and not self._windows.hit(limit, key.identity):
             raise self._exhausted(limit, key, f"{key.requests_per_minute} requests a minute", "rate_limit_exceeded")
-        if (budget := _budget(key)) and not self._windows.test(budget, _identity(key)):
+        if (budget := _budget(key)) and not self._windows.test(budget, key.identity):
             raise self._exhausted(budget, key, f"${key.dollars_per_day:g} a day", "insufficient_quota")
         return key
 
     def charge(self, key: ClientKey | None, dollars: float) -> None:
         """Count what an answer cost against its client's budget."""
         if key is not None and dollars > 0 and (budget := _budget(key)):
-            self._windows.hit(budget, _identity(key), cost=math.ceil(dollars * _MICRODOLLARS))
+            self._windows.hit(budget, key.identity, cost=math.ceil(dollars * _MICRODOLLARS))
 
     def _key(self, authorization: str | None) -> ClientKey:
         scheme, _, token = (authorization or "").partition(" ")
@@ -81,7 +81,7 @@ class AccessControl:
         return found
 
     def _exhausted(self, limit: RateLimitItem, key: ClientKey, allowed: str, code: str) -> RequestError:
-        seconds = max(1.0, self._windows.get_window_stats(limit, _identity(key)).reset_time - time.time())
+        seconds = max(1.0, self._windows.get_window_stats(limit, key.identity).reset_time - time.time())
         return RequestError(
             f"the limit of this key, {allowed}, is reached; try again in {seconds:.0f} s",
             status=429,
@@ -93,11 +93,6 @@ class AccessControl:
 def _digest(token: str) -> bytes:
     # Digests have one length, which a comparison of the keys themselves would give away.
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-
-
-def _identity(key: ClientKey) -> str:
-    # Not the name: without one of its own, a key's name is its place in the list, which a reload can change.
-    return _digest(key.key.get_secret_value()).hex()
 
 
 def _request_limit(key: ClientKey) -> RateLimitItem | None:

@@ -22,6 +22,7 @@ from routellm_core.server.request_bodies import OperationRequest
 from routellm_core.server.service import RoutingService, decision_headers
 from routellm_core.server.settings import ClientKey
 from routellm_core.server.usage import StreamedUsage, token_counts, with_usage
+from routellm_core.turns import Recorder, Turn
 from routellm_core.types import RoutingDecision
 
 __all__ = ["answer_embedding", "answer_request"]
@@ -29,7 +30,6 @@ __all__ = ["answer_embedding", "answer_request"]
 logger = logging.getLogger(__name__)
 
 _EMBEDDINGS = "embeddings"
-_SESSION_HEADERS = ("x-session-id", "x-session-affinity")
 
 
 async def answer_request(
@@ -56,11 +56,11 @@ async def answer_request(
     Raises:
         RouteLLMError: the request cannot be routed, or its client left.
     """
-    session = _session(request, parsed)
+    turn = Turn.of(parsed.conversation(body), body, headers=request.headers, client="" if key is None else key.identity)
     async with _cancelled_when_client_leaves(request.receive):
-        decision = await service.decide(parsed.conversation(), model=parsed.model, session=session)
+        decision = await service.decide(turn, model=parsed.model)
         metrics.decided(decision)
-        account = _Account(service, metrics, decision, key)
+        account = _Account(service, metrics, decision, key, turn)
         return await _answered(operation, body, parsed, account)
 
 
@@ -73,12 +73,17 @@ async def _answered(
     if is_counted and not wants_usage:
         body = with_usage(body)
     try:
-        answer, account.decision = await service.callers[operation].acall(account.decision, body)
+        request_for = await service.controller.arequest_for(account.turn, body)
+        answer, account.decision = await service.callers[operation].acall(
+            account.decision, body, request_for=request_for
+        )
     except BackendError as error:
         metrics.failed(error.model, error.status_code)
         return error_response(error, decision_headers(account.decision))
     headers = decision_headers(account.decision)
+    account.recorder = service.controller.recorder(account.turn, account.decision)
     if isinstance(answer, WireAnswer):
+        await account.recorder.asaw(answer.content)
         account.close(token_counts(answer.usage))
         return Response(answer.content, media_type="application/json", headers=headers)
     account.first_event()
@@ -108,20 +113,20 @@ async def answer_embedding(
     return Response(answer.content, media_type="application/json")
 
 
-def _session(request: Request, parsed: OperationRequest) -> str | None:
-    for header in _SESSION_HEADERS:
-        if value := request.headers.get(header):
-            return value
-    return parsed.prompt_cache_key or parsed.user or None
-
-
 class _Account:
     """What one call is counted under, once its answer is known."""
 
     def __init__(
-        self, service: RoutingService, metrics: Metrics, decision: RoutingDecision, key: ClientKey | None
+        self,
+        service: RoutingService,
+        metrics: Metrics,
+        decision: RoutingDecision,
+        key: ClientKey | None,
+        turn: Turn,
     ) -> None:
         self.decision = decision
+        self.turn = turn
+        self.recorder: Recorder | None = None
         self.metrics = metrics
         self.service = service
         self._key = key
@@ -157,6 +162,8 @@ class _RelayedStream(Response):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             async with _cancelled_when_client_leaves(receive):
                 async for events in self._events:
+                    if self._account.recorder is not None:
+                        await self._account.recorder.asaw(events)
                     if passed := self._usage.passed(events):
                         await send({"type": "http.response.body", "body": passed, "more_body": True})
         except RequestError:

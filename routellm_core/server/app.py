@@ -16,10 +16,10 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from routellm_core import __version__
-from routellm_core.backends.direct import DirectClient
 from routellm_core.backends.wire import Operation
 from routellm_core.controller import Controller
 from routellm_core.errors import RouteLLMError
+from routellm_core.providers.http import ModelClient
 from routellm_core.server.answers import answer_embedding, answer_request
 from routellm_core.server.chat_page import chat_page_router
 from routellm_core.server.error_responses import error_response
@@ -37,6 +37,7 @@ from routellm_core.server.request_bodies import (
 )
 from routellm_core.server.service import DECISION_FIELDS, RoutingService, decision_headers
 from routellm_core.server.settings import ServerSettings
+from routellm_core.turns import Turn
 
 __all__ = ["Reload", "create_app"]
 
@@ -59,7 +60,7 @@ def create_app(
         ConfigError: the file of client keys cannot be read.
     """
     settings = settings or ServerSettings()
-    client = DirectClient()
+    client = ModelClient()
     app = FastAPI(title="RouteLLM", version=__version__, lifespan=_lifespan, docs_url=None, redoc_url=None)
     app.state.client = client
     app.state.metrics = Metrics()
@@ -117,7 +118,7 @@ def _add_operations(app: FastAPI) -> Operations:
         """Return the decision for a prompt or for messages, without calling a model."""
         service: RoutingService = request.app.state.service
         _, parsed = await read_body(request, RouteRequest, limit=service.settings.max_body_bytes)
-        decision = await service.decide(parsed.conversation(), model=parsed.model, session=None)
+        decision = await service.decide(Turn.of(parsed.conversation()), model=parsed.model)
         request.app.state.metrics.decided(decision)
         return JSONResponse(decision.as_dict(), headers=decision_headers(decision))
 
@@ -153,8 +154,10 @@ def _add_models(app: FastAPI) -> None:
 def _add_operation_routes(app: FastAPI) -> None:
     @app.get("/health", tags=["Operation"])
     async def health() -> JSONResponse:
-        """Tell that the process lives."""
-        return JSONResponse({"status": "online"})
+        """Tell that the process lives, and which models are passed over after failures, for how many seconds yet."""
+        cooling = app.state.service.cooling_models()
+        failing = {model: round(seconds, 1) for model, seconds in cooling.items() if seconds}
+        return JSONResponse({"status": "online", **({"failing_models": failing} if failing else {})})
 
     @app.get("/ready", tags=["Operation"])
     async def ready(request: Request) -> JSONResponse:
@@ -164,7 +167,9 @@ def _add_operation_routes(app: FastAPI) -> None:
     @app.get("/metrics", tags=["Operation"])
     async def metrics(request: Request) -> Response:
         """Return Prometheus metrics."""
-        text = await asyncio.to_thread(request.app.state.metrics.exposition)
+        state = request.app.state
+        state.metrics.failing(state.service.cooling_models())
+        text = await asyncio.to_thread(state.metrics.exposition)
         return Response(text, media_type=Metrics.content_type)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from typing import Any
 
 from pydantic_core import to_json
@@ -11,8 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from routellm_core.errors import BackendError, RouteLLMError, RoutingError, ScoringError
+from routellm_core.providers.redaction import redacted
 
-__all__ = ["RequestError", "envelope", "error_event", "error_response", "status_of", "without_secrets"]
+__all__ = ["RequestError", "envelope", "error_event", "error_response", "status_of"]
 
 _TYPES = {
     401: "authentication_error",
@@ -21,7 +21,6 @@ _TYPES = {
     429: "rate_limit_error",
     499: "invalid_request_error",
 }
-_SECRET = re.compile(r"(sk-|Bearer\s+)[\w*.-]{4,}")
 
 
 class RequestError(RouteLLMError):
@@ -74,7 +73,7 @@ def envelope(error: Exception) -> dict[str, Any]:
     kind = error.error_type if isinstance(error, BackendError) else None
     return {
         "error": {
-            "message": without_secrets(message),
+            "message": redacted(message),
             "type": kind or _TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error"),
             "param": getattr(error, "param", None),
             "code": getattr(error, "code", None),
@@ -82,16 +81,13 @@ def envelope(error: Exception) -> dict[str, Any]:
     }
 
 
-def without_secrets(text: str) -> str:
-    """Return a text without what looks like a key."""
-    return _SECRET.sub(r"\1***", text)
-
-
 def error_response(error: Exception, headers: dict[str, str] | None = None) -> Response:
     """Return the answer that tells a client of ``error``."""
     headers = {**(getattr(error, "headers", None) or {}), **(headers or {})}
     if (seconds := getattr(error, "retry_after", None)) is not None:
         headers["Retry-After"] = str(math.ceil(seconds))
+    if (should_retry := getattr(error, "should_retry", None)) is not None:
+        headers["x-should-retry"] = str(should_retry).lower()
     if status_of(error) == 401 and isinstance(error, RequestError):
         headers["WWW-Authenticate"] = "Bearer"
     return Response(

@@ -56,6 +56,10 @@ class Metrics:
         )  # fmt: skip
         self._key_dollars = counter("routellm_key_dollars", "What answers cost by client", "key")
         self._errors = counter("routellm_backend_errors", "Failed model calls", "model", "status")
+        self._failing = Gauge(
+            "routellm_model_failing", "1 while a model is passed over after failures", ["model"],
+            registry=registry, multiprocess_mode="max",
+        )  # fmt: skip
         self._fallbacks = counter("routellm_fallbacks", "Answers by the other model", "failed", "answered")
 
     def decided(self, decision: RoutingDecision) -> None:
@@ -109,6 +113,11 @@ class Metrics:
     def failed(self, model: str, status: int) -> None:
         """Count a call that a model failed for good."""
         self._errors(model, str(status)).inc()
+
+    def failing(self, models: Mapping[str, float]) -> None:
+        """Tell for each model for how many seconds it is passed over yet; 0 where it is not."""
+        for model, seconds in models.items():
+            self._failing.labels(model).set(float(seconds > 0))
 
     def exposition(self) -> bytes:
         """Return all of them in Prometheus's text format, over all workers."""

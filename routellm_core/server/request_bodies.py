@@ -35,8 +35,8 @@ class OperationRequest(BaseModel):
     prompt_cache_key: str | None = None
     metadata: dict[str, Any] | None = None
 
-    def conversation(self) -> Sequence[ChatMessage]:
-        """Return the messages to route on."""
+    def conversation(self, body: Mapping[str, Any]) -> Sequence[ChatMessage]:
+        """Return the messages of the request whose body this was read from."""
         raise NotImplementedError
 
 
@@ -52,9 +52,10 @@ class ChatCompletionRequest(OperationRequest):
 
     messages: list[_Message] = Field(min_length=1)
 
-    def conversation(self) -> Sequence[ChatMessage]:
+    def conversation(self, body: Mapping[str, Any]) -> Sequence[ChatMessage]:
         """Return the messages."""
-        return [{"role": message.role, "content": message.content} for message in self.messages]
+        messages: Sequence[ChatMessage] = body["messages"]
+        return messages
 
 
 class CompletionRequest(OperationRequest):
@@ -62,7 +63,7 @@ class CompletionRequest(OperationRequest):
 
     prompt: str | list[str] | list[StrictInt] | list[list[StrictInt]] | None = None
 
-    def conversation(self) -> Sequence[ChatMessage]:
+    def conversation(self, body: Mapping[str, Any]) -> Sequence[ChatMessage]:  # noqa: ARG002
         """Return the prompt as one user message."""
         texts = [self.prompt] if isinstance(self.prompt, str) else self.prompt or []
         return [{"role": "user", "content": "\n".join(text for text in texts if isinstance(text, str))}]
@@ -73,12 +74,22 @@ class ResponseRequest(OperationRequest):
 
     input: str | list[dict[str, Any]] | None = None
 
-    def conversation(self) -> Sequence[ChatMessage]:
-        """Return the input's messages; items that are none (tool calls and their outputs) are passed over."""
+    def conversation(self, body: Mapping[str, Any]) -> Sequence[ChatMessage]:  # noqa: ARG002
+        """Return the input's messages; tool calls and their outputs are messages of the assistant's and of tools."""
         if not isinstance(self.input, list):
             return [{"role": "user", "content": self.input or ""}]
-        messages = [item for item in self.input if isinstance(item.get("role"), str)]
-        return messages or [{"role": "user", "content": ""}]
+        return [message for item in self.input if (message := _as_message(item))] or [{"role": "user", "content": ""}]
+
+
+def _as_message(item: Mapping[str, Any]) -> ChatMessage | None:
+    kind, call = str(item.get("type") or ""), item.get("call_id")
+    if isinstance(item.get("role"), str):
+        return item
+    if kind.endswith("_call_output"):
+        return {"role": "tool", "tool_call_id": call, "content": ""}
+    if kind.endswith("_call"):
+        return {"role": "assistant", "content": "", "tool_calls": [{"id": call}] if call else []}
+    return {"role": "assistant", "content": "", "reasoning": item} if kind == "reasoning" else None
 
 
 class EmbeddingRequest(BaseModel):

@@ -9,18 +9,21 @@ from typing import Any, get_args
 from urllib.parse import quote
 
 from routellm_core.backends.base import ModelSettings
-from routellm_core.backends.direct import DirectClient
-from routellm_core.backends.resilience import ResilientCaller
-from routellm_core.backends.wire import Operation, WireAnswer, WireBackend
+from routellm_core.backends.caller import AsyncResilientCaller
+from routellm_core.backends.wire import Operation, WireAnswer, WireBackend, WireReading
+from routellm_core.capabilities import Capabilities, common_capabilities
 from routellm_core.controller import Controller
+from routellm_core.decision import format_model_name, requested_model
 from routellm_core.errors import InvalidThresholdError, RoutingError
-from routellm_core.model_names import format_model_name, parse_model_name
 from routellm_core.pricing import Price, price_of
 from routellm_core.providers.endpoints import neighbour, openai_endpoint
+from routellm_core.providers.http import ModelClient
+from routellm_core.providers.redaction import redacted
 from routellm_core.server.access import AccessControl
-from routellm_core.server.error_responses import RequestError, without_secrets
+from routellm_core.server.error_responses import RequestError
 from routellm_core.server.settings import ServerSettings
-from routellm_core.types import ModelPair, RoutingDecision, Tier
+from routellm_core.turns import Turn
+from routellm_core.types import RoutingDecision, Tier
 
 __all__ = ["DECISION_FIELDS", "RoutingService", "decision_headers"]
 
@@ -50,7 +53,7 @@ class RoutingService:
         self,
         controller: Controller,
         settings: ServerSettings,
-        client: DirectClient,
+        client: ModelClient,
         *,
         replaces: RoutingService | None = None,
     ) -> None:
@@ -63,23 +66,30 @@ class RoutingService:
         if unpriced and any(key.dollars_per_day is not None for key in keys):
             logger.warning("dollars_per_day does not count %s: set input_ and output_cost_per_token", unpriced)
         self.callers = {
-            operation: ResilientCaller(WireBackend(operation, client), controller.models, policy=controller.resilience)
+            operation: AsyncResilientCaller(
+                WireBackend(operation, client),
+                controller.models,
+                reading=WireReading(operation),
+                operation=operation,
+                policy=controller.resilience,
+                cool_downs=controller.cool_downs,
+            )
             for operation in get_args(Operation)
         }
         self._embeddings = WireBackend("embeddings", client)
         self._created = int(time.time())
 
-    async def decide(self, conversation: Any, *, model: str, session: str | None) -> RoutingDecision:
-        """Return the decision for a conversation.
+    async def decide(self, turn: Turn, *, model: str) -> RoutingDecision:
+        """Return the decision for a request.
 
         Raises:
             RequestError: there is no such model here (404).
             RoutingError: the conversation cannot be routed.
         """
         if self.settings.log_prompts:
-            logger.info("routing %r", conversation)
+            logger.info("routing %r", turn.messages)
         try:
-            return await self.controller.adecide(conversation, model=model, session=session)
+            return await self.controller.adecide(turn, model=model)
         except InvalidThresholdError as error:
             raise RequestError(str(error), param="model", code="invalid_value") from error
         except RoutingError as error:
@@ -106,6 +116,11 @@ class RoutingService:
             )
         return neighbour(strong, wanted)
 
+    def cooling_models(self) -> dict[str, float]:
+        """Return for each model the seconds for which it is passed over after failures; 0 where it is not."""
+        pair, downs = self.controller.model_pair, self.controller.cool_downs
+        return {pair.weak: downs.remaining("weak"), pair.strong: downs.remaining("strong")}
+
     async def embed(self, model: ModelSettings, body: Mapping[str, Any]) -> WireAnswer:
         """Pass an embedding request on.
 
@@ -121,9 +136,11 @@ class RoutingService:
         """Return what ``GET /v1/models`` lists: each router at its default threshold, ``auto``, the two models."""
         routed = ["auto", *self.router_model_names()]
         pair = dict.fromkeys((self.controller.model_pair.strong, self.controller.model_pair.weak))
+        able = self.controller.selector().capabilities
+        by_name = {self.controller.model_pair.of(tier): able[tier] for tier in able}
         return [
             *(self._card(name, "routellm") for name in routed),
-            *(self._card(name, name.partition("/")[0]) for name in pair),
+            *(self._card(name, name.partition("/")[0], by_name[name]) for name in pair),
         ]
 
     def model_card(self, name: str) -> dict[str, Any]:
@@ -144,17 +161,25 @@ class RoutingService:
         thresholds = {name: self.controller.selector(name).threshold for name in self.controller.routers}
         return [format_model_name(name, value) for name, value in thresholds.items() if value is not None]
 
-    def _card(self, name: str, owner: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": self._created, "owned_by": owner}
+    def _card(self, name: str, owner: str, able: Capabilities | None = None) -> dict[str, Any]:
+        """Describe a model; of a routed one, what holds for both models."""
+        if able is None:
+            able = common_capabilities(self.controller.selector().capabilities.values())
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._created,
+            "owned_by": owner,
+            "context_window": able.context_window,
+            "max_output_tokens": able.max_output_tokens,
+        }
 
     def _is_known(self, name: str) -> bool:
-        pair: ModelPair = self.controller.model_pair
-        if name in ("auto", "strong", "weak", pair.strong, pair.weak):
-            return True
         try:
-            return parse_model_name(name).router in self.controller.routers
+            wish = requested_model(name, self.controller.model_pair)
         except RoutingError:
             return False
+        return wish.router is None or wish.router in self.controller.routers
 
     def _no_such_model(self, why: str) -> RequestError:
         known = ", ".join(card["id"] for card in self.model_cards())
@@ -174,7 +199,7 @@ def decision_headers(decision: RoutingDecision) -> dict[str, str]:
         decision.router,
         None if decision.score is None else f"{decision.score:.6g}",
         None if decision.threshold is None else f"{decision.threshold:.6g}",
-        without_secrets(decision.reason)[:_LONGEST_REASON],  # it may quote what a failed embedding call said
+        redacted(decision.reason)[:_LONGEST_REASON],  # it may quote what a failed embedding call said
         decision.fallback_from,
     )
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,11 @@ class ClientKey(BaseModel):
         if not value.get_secret_value().strip():
             raise ValueError("a key must not be empty")
         return value
+
+    @property
+    def identity(self) -> str:
+        """What is kept under this key is kept under a hash of it; its name may change with its place in the list."""
+        return hashlib.sha256(self.key.get_secret_value().encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class ServerSettings(BaseModel):

@@ -21,7 +21,7 @@ from routellm_core.asking.calls import CallLimits
 from routellm_core.asking.grading import graded_quality, mean_grade, model_folder, records_of
 from routellm_core.asking.store import RecordFile
 from routellm_core.backends.base import ModelSettings
-from routellm_core.backends.litellm import LiteLLMBackend
+from routellm_core.backends.chat import LiteLLMBackend
 from routellm_core.cli.evaluate import evaluate_app
 from routellm_core.errors import BackendError, ConfigError
 from routellm_core.evals import load_benchmark

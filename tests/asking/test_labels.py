@@ -20,7 +20,7 @@ from routellm_core.asking.prompts import (
     read_label_prompts,
 )
 from routellm_core.backends.base import ModelSettings
-from routellm_core.backends.litellm import LiteLLMBackend
+from routellm_core.backends.chat import LiteLLMBackend
 from routellm_core.errors import ConfigError
 from routellm_core.rows.labelled import PairRows, load_rows
 from routellm_core.testing.local_models import LocalModelServer

@@ -20,7 +20,7 @@ from routellm_core.asking.prompts import LabelModels, LabelPrompt
 from routellm_core.asking.run import Outcome, run_all
 from routellm_core.asking.store import RecordFile
 from routellm_core.backends.base import ModelSettings
-from routellm_core.backends.litellm import LiteLLMBackend
+from routellm_core.backends.chat import LiteLLMBackend
 from routellm_core.errors import BackendError, ConfigError, OutputError
 from routellm_core.testing.local_models import LocalModelServer
 

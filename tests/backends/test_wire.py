@@ -8,9 +8,9 @@ from typing import Any, get_args
 import pytest
 
 from routellm_core.backends.base import ModelSettings
-from routellm_core.backends.direct import DirectClient
 from routellm_core.backends.wire import Operation, WireAnswer, WireBackend
 from routellm_core.errors import BackendError
+from routellm_core.providers.http import ModelClient
 from routellm_core.testing.local_models import LocalModelServer
 
 SAID: dict[str, dict[str, Any]] = {
@@ -25,7 +25,7 @@ async def call(
     models: LocalModelServer, operation: Any, *, relay: bool | None = None, name: str = "m", **fields: Any
 ) -> Any:
     model = ModelSettings(model=f"openai/{name}", api_base=models.base_url, api_key="k", relay=relay)  # type: ignore[arg-type]
-    client = DirectClient()
+    client = ModelClient()
     try:
         answer = await WireBackend(operation, client).acomplete(model, {"model": "auto", **SAID[operation], **fields})
         return answer if isinstance(answer, WireAnswer) else [piece async for piece in answer]
@@ -95,13 +95,7 @@ async def test_behind_litellm_a_missing_field_is_the_client_s_fault(
 async def test_behind_litellm_a_parameter_that_the_provider_s_sdk_does_not_know_is_the_client_s_fault(
     local_models: LocalModelServer,
 ) -> None:
-    for operation, fields in [("chat/completions", {"thinking": {"type": "disabled"}}), ("completions", {"tools": []})]:
-        with pytest.raises(BackendError, match=next(iter(fields))) as caught:
-            await call(local_models, operation, relay=False, **fields)
-        assert (caught.value.status_code, caught.value.retryable) == (400, False)
-        assert (caught.value.param, caught.value.code) == (next(iter(fields)), "unknown_parameter")
-
-
-def test_it_is_asynchronous_only() -> None:
-    with pytest.raises(NotImplementedError, match="acomplete"):
-        WireBackend("embeddings", DirectClient()).complete(ModelSettings(model="m"), {})
+    with pytest.raises(BackendError, match="tools") as caught:
+        await call(local_models, "completions", relay=False, tools=[])
+    assert (caught.value.status_code, caught.value.retryable) == (400, False)
+    assert (caught.value.param, caught.value.code) == ("tools", "unknown_parameter")

@@ -13,9 +13,8 @@ import pytest
 
 from routellm_core import Controller, ModelPair, ModelSelector, Router, build_controller, load_config
 from routellm_core.calibration import Calibration, calibrate_share, resolve_threshold
-from routellm_core.decision import StrongShare, parse_threshold
+from routellm_core.decision import StrongShare, format_model_name, parse_model_name, parse_threshold
 from routellm_core.errors import CalibrationError, ConfigError, InvalidThresholdError
-from routellm_core.model_names import format_model_name, parse_model_name
 from routellm_core.routers.random import RandomRouter
 from routellm_core.testing import FakeBackend, FixedScoreRouter
 from routellm_core.types import FloatArray

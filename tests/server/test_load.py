@@ -201,5 +201,6 @@ def test_connections_to_the_models_are_kept_and_used_again(serve: Any, upstream:
     running = serve()
     for is_streamed in (False, True, False, True):
         assert running.chat("weak", stream=is_streamed).status_code == 200
-    connector = running.app.state.client._session.connector
+    ((session, _),) = running.app.state.client._sessions.values()
+    connector = session.connector
     assert sum(len(idle) for idle in connector._conns.values()) == 1

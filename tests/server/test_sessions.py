@@ -34,23 +34,23 @@ class TestStickiness:
             {"headers": {"x-session-id": "s1"}},
             {"headers": {"X-Session-Affinity": "s2"}},
             {"prompt_cache_key": "s3"},
-            {"user": "s4"},
+            {"metadata": {"session_id": "s4"}},
         ],
     )
     def test_a_conversation_keeps_the_strong_model(self, serve: Any, session: dict[str, Any]) -> None:
-        running = serve(sticky="conversation")
+        running = serve()
         assert tier(running, EASY, **session) == "weak"
         assert tier(running, HARD, **session) == "strong"
         assert tier(running, EASY, **session) == "strong"
         assert tier(running, EASY, headers={"x-session-id": "another"}) == "weak"
 
     def test_their_order(self, serve: Any) -> None:
-        running = serve(sticky="conversation")
+        running = serve()
         order: list[dict[str, Any]] = [
             {"headers": {"x-session-id": "id"}},
             {"headers": {"x-session-affinity": "affinity"}},
             {"prompt_cache_key": "cache"},
-            {"user": "user"},
+            {"metadata": {"session_id": "metadata"}},
         ]
         for first in range(4):
             winner, losers = order[first], order[first + 1 :]
@@ -60,13 +60,17 @@ class TestStickiness:
             assert tier(running, EASY, **winner) == "strong"
             assert [tier(running, EASY, **loser) for loser in losers] == ["weak"] * len(losers)
 
-    def test_off_by_default(self, serve: Any) -> None:
+    def test_a_person_is_no_conversation(self, serve: Any) -> None:
         running = serve()
+        assert [tier(running, text, user="alice") for text in (HARD, EASY)] == ["strong", "weak"]
+
+    def test_it_can_be_switched_off(self, serve: Any) -> None:
+        running = serve(sticky=None)
         session = {"headers": {"x-session-id": "s"}}
         assert [tier(running, text, **session) for text in (HARD, EASY)] == ["strong", "weak"]
 
     def test_the_other_operations_have_sessions_too(self, serve: Any) -> None:
-        running = serve(sticky="conversation")
+        running = serve()
         body: dict[str, Any] = {"model": "router-random-0.5"}
         session = {"x-session-id": "s"}
         assert (

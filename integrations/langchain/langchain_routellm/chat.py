@@ -26,8 +26,8 @@ from langchain_routellm.structured import RoutedOutput
 from langchain_routellm.turns import Turn, TurnRouter
 from routellm_core.adapters import check_option_names
 from routellm_core.backends.resilience import ResiliencePolicy
+from routellm_core.decision import format_model_name
 from routellm_core.errors import ConfigError
-from routellm_core.model_names import format_model_name
 from routellm_core.types import RoutingDecision, Tier
 
 __all__ = ["ChatRouteLLM", "RouteLLMChat"]

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from langchain_routellm.turns import TurnRouter
-from routellm_core.providers.failures import fallen_back, is_retryable
+from routellm_core.backends.resilience import fallen_back
+from routellm_core.providers.errors import is_retryable
 from routellm_core.types import RoutingDecision
 
 __all__ = ["awith_fallback", "with_fallback"]

@@ -22,8 +22,9 @@ from pydantic import BaseModel, Field, SecretStr
 from langchain_routellm.litellm_messages import ChunkReader, to_generation, to_openai, usage_metadata
 from langchain_routellm.schemas import method_binding, openai_tool_choice, output_parser, response_format_of
 from routellm_core import ChatBackend, ModelSettings
-from routellm_core.backends.litellm import LiteLLMBackend
-from routellm_core.backends.resilience import ResiliencePolicy, ResilientCaller
+from routellm_core.backends.caller import ResilientCaller
+from routellm_core.backends.chat import LiteLLMBackend
+from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.types import RoutingDecision
 
 __all__ = ["LiteLLMChat"]

@@ -16,7 +16,7 @@ from routellm_core._options import validated
 from routellm_core.adapters import build_selector, check_shared_selector, resolve_router
 from routellm_core.decision import requested_threshold
 from routellm_core.errors import ConfigError
-from routellm_core.stickiness import ConversationMemory
+from routellm_core.memory import ConversationMemory
 from routellm_core.types import Tier
 
 __all__ = ["ROUTING_OPTIONS", "build_turn_router", "described", "model_name_of", "resolved"]
@@ -72,7 +72,7 @@ def resolved(options: Mapping[str, Any]) -> dict[str, Any]:
         result["router"] = resolve_router(given.get("router", config.router), config)
         for name in ("no_prompt_tier", "on_scoring_error"):
             result.setdefault(name, getattr(config, name))
-        result.setdefault("sticky", config.sticky or False)
+        result.setdefault("sticky", config.sticky if "sticky" in config.model_fields_set and config.sticky else False)
         if result["sticky"]:
             result.setdefault("memory", ConversationMemory())
         defaults = {"strong": config.models.strong, "weak": config.models.weak}

@@ -114,8 +114,7 @@ class TurnRouter:
             return None
         if record.get("model") != self.pair.of(tier):
             return None  # another pair's answer, in a conversation that several agents share
-        fell_back = bool(record.get("fallback_from"))  # a failover is not remembered as a decision
-        return other_tier(tier) if fell_back else tier
+        return str(tier)
 
 
 def other_tier(tier: Tier) -> Tier:

@@ -17,6 +17,7 @@ from routellm_core.errors import (
     ConfigError,
     InvalidThresholdError,
     RouteLLMError,
+    RoutingError,
     ScoringError,
     UnknownRouterError,
     UnsupportedPromptError,
@@ -94,7 +95,7 @@ def test_a_call_may_set_the_threshold(chat: Chat) -> None:
 @pytest.mark.parametrize(
     ("wish", "error", "said"),
     [
-        ("gpt-4", ConfigError, "neither of the two models; allowed: 'strong' or 'openai/big'"),
+        ("gpt-4", RoutingError, "none of the models here; allowed: 'auto', 'strong' or 'openai/big'"),
         ("router-mf-0.5", UnknownRouterError, "built with 'fixed'"),
         ("router-fixed-2", InvalidThresholdError, "in \\[0, 1\\]"),
     ],

@@ -96,10 +96,11 @@ def test_a_named_model_is_tried_again_first(chat: Chat, local_models: LocalModel
     assert "fallback_from" not in answer.response_metadata["routing"]
 
 
-def test_a_failover_is_not_remembered(chat: Chat) -> None:
+def test_the_turn_stays_with_the_model_that_took_over(chat: Chat) -> None:
     model = chat(strong="openai/fail-500")
     answer = model.invoke("a hard one")
-    assert model.decide(["a hard one", answer]).tier == "strong"
+    assert model.decide(["a hard one", answer]).tier == "weak"
+    assert model.decide(["a hard one", answer, "another hard one"]).tier == "strong"
 
 
 @pytest.mark.parametrize(

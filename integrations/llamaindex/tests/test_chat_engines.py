@@ -58,7 +58,8 @@ async def test_the_condensing_engine_routes_the_condensed_question_too(build: An
 def test_a_sticky_conversation_stays_on_the_strong_model(build: Any, index: VectorStoreIndex) -> None:
     llm = build(sticky="conversation")
     engine = index.as_chat_engine(chat_mode=ChatMode.CONTEXT, llm=llm)
-    assert [str(engine.chat(question))[:5] for question in (HARD, EASY, "And then?")] == ["big a"] * 3
+    distinctive = f"{HARD} Say it for both of the boats, please."
+    assert [str(engine.chat(question))[:5] for question in (distinctive, EASY, "And then?")] == ["big a"] * 3
     assert str(index.as_chat_engine(chat_mode=ChatMode.CONTEXT, llm=llm).chat(EASY))[:5] == "small"
     kept = [llm.complete(question, session="s").additional_kwargs["routing"] for question in (HARD, EASY)]
     assert kept[1]["reason"].startswith("the conversation stays on the strong model")

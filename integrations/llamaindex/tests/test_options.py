@@ -12,8 +12,8 @@ from llama_index.core.llms import MockLLM
 from llama_index.llms.routellm import RouteLLM
 
 from routellm_core import ModelPair, ModelSelector, ModelSettings
-from routellm_core.errors import ConfigError, InvalidThresholdError, RouteLLMError, UnknownRouterError
-from routellm_core.stickiness import ConversationMemory
+from routellm_core.errors import ConfigError, InvalidThresholdError, RouteLLMError, RoutingError, UnknownRouterError
+from routellm_core.memory import ConversationMemory
 from routellm_core.testing import FixedScoreRouter
 
 HARD, EASY = "a hard question", "a question"
@@ -110,7 +110,7 @@ def test_a_bad_construction_is_refused(build: Any, options: dict[str, Any], erro
 @pytest.mark.parametrize(
     ("model", "error", "said"),
     [
-        ("gpt-4", ConfigError, "'strong' or 'openai/big'"),
+        ("gpt-4", RoutingError, "'strong' or 'openai/big'"),
         ("router-mf-0.5", UnknownRouterError, "asks for the router 'mf'"),
         ("router-fixed-7", InvalidThresholdError, "7"),
     ],

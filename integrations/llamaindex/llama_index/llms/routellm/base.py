@@ -25,7 +25,7 @@ from pydantic import BaseModel, Field, PrivateAttr, SecretStr, ValidationError, 
 
 from routellm_core.adapters import check_option_names
 from routellm_core.backends.resilience import ResiliencePolicy
-from routellm_core.model_names import format_model_name
+from routellm_core.decision import format_model_name
 from routellm_core.types import RoutingDecision, Tier
 
 __all__ = ["RouteLLM"]

@@ -11,7 +11,8 @@ from llama_index.llms.routellm.events import report
 from llama_index.llms.routellm.stamps import stamped
 from llama_index.llms.routellm.turns import Turn, TurnRouter
 
-from routellm_core.providers.failures import fallen_back, is_retryable
+from routellm_core.backends.resilience import fallen_back
+from routellm_core.providers.errors import is_retryable
 from routellm_core.types import RoutingDecision, Tier
 
 __all__ = ["Plan"]

@@ -12,8 +12,9 @@ from llama_index.core.tools.types import BaseTool
 from pydantic import Field, PrivateAttr, SecretStr
 
 from routellm_core import ModelSettings
-from routellm_core.backends.litellm import LiteLLMBackend
-from routellm_core.backends.resilience import ResiliencePolicy, ResilientCaller
+from routellm_core.backends.caller import ResilientCaller
+from routellm_core.backends.chat import LiteLLMBackend
+from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.providers.litellm import import_litellm
 from routellm_core.types import RoutingDecision
 

@@ -16,7 +16,7 @@ from routellm_core.adapters import selection_options
 from routellm_core.decision import StrongShare
 from routellm_core.errors import UnsupportedPromptError
 from routellm_core.selector import ModelSelector
-from routellm_core.stickiness import conversation_key
+from routellm_core.turns import opening_session
 from routellm_core.types import ModelPair, RoutingDecision
 
 __all__ = ["SettledQuestions", "Turn", "TurnRouter"]
@@ -162,7 +162,7 @@ class TurnRouter:
             return turn.session
         # A chat engine's system text holds the documents of the moment, so only the opening question tells
         # conversations apart.
-        return conversation_key([message for message in messages if message["role"] == "user"])
+        return opening_session(messages)
 
     def _named(self, decision: RoutingDecision) -> RoutingDecision:
         # A shared selector may know the two models under other names than the ones that answer here.

@@ -1,0 +1,162 @@
+"""Calls the decided model of a pair and, where that is called for, the other one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from routellm_core.backends.base import AsyncBackend, ChatBackend, ModelSettings
+from routellm_core.backends.cooldown import CoolDowns
+from routellm_core.backends.openings import aopened, opened
+from routellm_core.backends.resilience import (
+    Course,
+    Reading,
+    ResiliencePolicy,
+    Rung,
+    arun,
+    fallen_back,
+    run,
+)
+from routellm_core.providers.errors import timed_out
+from routellm_core.providers.events import Emptiness
+from routellm_core.providers.parameters import fitted
+from routellm_core.types import ModelPair, RoutingDecision, Tier
+
+__all__ = ["AsyncResilientCaller", "ResilientCaller"]
+
+
+class AsyncResilientCaller:
+    """Calls the decided model, and the other one when that is called for.
+
+    A stream counts as answered when it says something; a failure after that cannot be repaired, because the caller has
+    seen part of the answer, and surfaces as :class:`BackendError`.
+
+    Args:
+        backend: makes the single attempts.
+        models: the settings of both tiers.
+        reading: what the backend's answers say.
+        operation: the path of OpenAI's operation.
+        policy: retries and fallback.
+        cool_downs: which of the models are failing just now, where other callers share them.
+    """
+
+    def __init__(
+        self,
+        backend: AsyncBackend,
+        models: Mapping[Tier, ModelSettings],
+        *,
+        reading: Reading,
+        operation: str = "chat/completions",
+        policy: ResiliencePolicy | None = None,
+        cool_downs: CoolDowns | None = None,
+    ) -> None:
+        self._backend = backend
+        self._models = dict(models)
+        self._reading = reading
+        self._operation = operation
+        self._policy = policy or ResiliencePolicy()
+        self._cool_downs = cool_downs or self._policy.cool_downs()
+        self._pair = ModelPair(strong=models["strong"].model, weak=models["weak"].model)
+        self._has_other = self._policy.fallback and models["strong"] != models["weak"]
+
+    async def acall(
+        self,
+        decision: RoutingDecision,
+        parameters: Mapping[str, Any],
+        *,
+        attempts: int | None = None,
+        request_for: Callable[[Tier], Mapping[str, Any]] | None = None,
+    ) -> tuple[Any, RoutingDecision]:
+        """Return the answer and the decision as it ended (see ``fallback_from``).
+
+        Args:
+            decision: whom to ask first.
+            parameters: of the operation.
+            attempts: calls of one model, where it is not the policy's number.
+            request_for: the parameters for one tier, where they are not the same for all.
+
+        Raises:
+            BackendError: not to be repaired by asking the other model, or both models failed.
+        """
+        course: Course[Any] = Course(self._rungs(decision.tier, attempts), self._policy, self._cool_downs)
+        answer, rung = await arun(course, lambda rung: self._aattempt(rung, _of(rung, parameters, request_for)))
+        return answer, self._ended(decision, course, rung)
+
+    async def _aattempt(self, rung: Rung, parameters: Mapping[str, Any]) -> tuple[Any, Emptiness | None]:
+        model = self._models[rung.key]
+        request = fitted(model, self._operation, parameters)
+        if not parameters.get("stream"):
+            answer = await self._backend.acomplete(model, request)
+            return answer, self._reading.emptiness(answer) if self._has_other else None
+        try:
+            async with asyncio.timeout(model.opening_seconds):
+                return await aopened(await self._backend.acomplete(model, request), self._reading, name=model.model)
+        except TimeoutError as error:
+            raise timed_out(model.model, model.opening_seconds) from error
+
+    def _rungs(self, tier: Tier, attempts: int | None) -> list[Rung]:
+        other: Tier = "weak" if tier == "strong" else "strong"
+        return [self._rung(each, attempts) for each in ((tier, other) if self._has_other else (tier,))]
+
+    def _rung(self, tier: Tier, attempts: int | None) -> Rung:
+        model = self._models[tier]
+        wanted = model.extra.get("num_retries", model.extra.get("max_retries"))
+        own = int(wanted) + 1 if attempts is None and wanted is not None else attempts
+        return Rung(tier, model.model, own)
+
+    def _ended(self, decision: RoutingDecision, course: Course[Any], rung: Rung) -> RoutingDecision:
+        if rung.key == decision.tier:
+            return decision
+        cause = course.passed_over[0] if course.passed_over else course.failures[0][1]
+        return fallen_back(decision, self._pair, cause)
+
+
+class ResilientCaller(AsyncResilientCaller):
+    """The same with blocking calls beside the asynchronous ones, for a whole :class:`ChatBackend`.
+
+    Args:
+        backend: makes the single attempts.
+        models: the settings of both tiers.
+        policy: retries and fallback.
+        cool_downs: which of the models are failing just now, where other callers share them.
+    """
+
+    def __init__(
+        self,
+        backend: ChatBackend,
+        models: Mapping[Tier, ModelSettings],
+        *,
+        policy: ResiliencePolicy | None = None,
+        cool_downs: CoolDowns | None = None,
+    ) -> None:
+        from routellm_core.backends.chat import ChatReading
+
+        super().__init__(backend, models, reading=ChatReading(), policy=policy, cool_downs=cool_downs)
+        self._blocking = backend
+
+    def call(
+        self,
+        decision: RoutingDecision,
+        parameters: Mapping[str, Any],
+        *,
+        attempts: int | None = None,
+        request_for: Callable[[Tier], Mapping[str, Any]] | None = None,
+    ) -> tuple[Any, RoutingDecision]:
+        """Do as :meth:`acall` does, and block."""
+        course: Course[Any] = Course(self._rungs(decision.tier, attempts), self._policy, self._cool_downs)
+        answer, rung = run(course, lambda rung: self._attempt(rung, _of(rung, parameters, request_for)))
+        return answer, self._ended(decision, course, rung)
+
+    def _attempt(self, rung: Rung, parameters: Mapping[str, Any]) -> tuple[Any, Emptiness | None]:
+        model = self._models[rung.key]
+        answer = self._blocking.complete(model, fitted(model, self._operation, parameters))
+        if parameters.get("stream"):
+            return opened(answer, self._reading, name=model.model, seconds=model.opening_seconds)
+        return answer, self._reading.emptiness(answer) if self._has_other else None
+
+
+def _of(
+    rung: Rung, parameters: Mapping[str, Any], request_for: Callable[[Tier], Mapping[str, Any]] | None
+) -> Mapping[str, Any]:
+    return parameters if request_for is None else request_for(rung.key)
