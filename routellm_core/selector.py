@@ -137,7 +137,7 @@ class ModelSelector:
         self._on_scoring_error = on_scoring_error
         self._is_sticky = sticky is not None
         self._sticky_release = sticky_release if sticky == "auto" else 0.0
-        self._memory = ConversationMemory() if memory is None else memory
+        self.memory = ConversationMemory() if memory is None else memory
         self._models = {tier: (models or {}).get(tier, pair.of(tier)) for tier in pair.tiers}
 
     def _prepare(self) -> None:
@@ -224,7 +224,7 @@ class ModelSelector:
 
     async def _apart(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """Do what may ask a shared memory without blocking the event loop."""
-        return work(*arguments) if self._memory.is_local else await asyncio.to_thread(work, *arguments)
+        return work(*arguments) if self.memory.is_local else await asyncio.to_thread(work, *arguments)
 
     def select_batch(
         self,
@@ -267,7 +267,7 @@ class ModelSelector:
             turn: the request.
             decision: as it ended, after a fallback too.
         """
-        return Recorder(self._memory, turn, decision.tier)
+        return Recorder(self.memory, turn, decision.tier)
 
     def request_for(self, turn: Turn, parameters: Mapping[str, Any]) -> Callable[[Tier], Mapping[str, Any]]:
         """Return a function from a tier to the parameters that are sent to it.
@@ -329,7 +329,7 @@ class ModelSelector:
 
     def _recall(self, keys: Sequence[str]) -> Mapping[str, Tier]:
         # A shared memory may hold the tiers of another configuration.
-        return {key: tier for key, tier in self._memory.recall(keys).items() if tier in self.pair.tiers}
+        return {key: tier for key, tier in self.memory.recall(keys).items() if tier in self.pair.tiers}
 
     def _bound(self, turn: Turn, known: Mapping[str, Tier], unfit: Mapping[Tier, str]) -> RoutingDecision | None:
         """Return the decision for the one model that can go on, where there is one."""
@@ -452,7 +452,7 @@ class ModelSelector:
             judged = decide(decision.score, question.threshold, self.pair, router=decision.router).tier
             was = question.known.get(f"{conversation}:held")
             if judged != was and (was is not None or self._rung(judged) > 0):
-                self._memory.remember({f"{conversation}:held": judged})
+                self.memory.remember({f"{conversation}:held": judged})
         return self._logged(decision)
 
     def _logged(self, decision: RoutingDecision) -> RoutingDecision:
