@@ -25,7 +25,7 @@ from routellm_core.testing import FixedScoreRouter
 from routellm_core.testing.local_models import LocalModelServer
 
 REPOSITORY = Path(__file__).parents[3]
-NO_WAIT = ResiliencePolicy(attempts=1, wait_initial=0, wait_max=0)
+NO_WAIT = ResiliencePolicy(attempts=1, wait_initial=0, wait_max=0, cooldown_after=0)
 
 
 def pytest_configure(config: pytest.Config) -> None:
