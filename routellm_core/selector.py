@@ -133,8 +133,9 @@ class ModelSelector:
         if wrappers and extract is routing_prompt:
             extract = partial(routing_prompt, wrappers=WRAPPERS | set(map(tag_name, wrappers)))
         self._extract = extract
-        self._no_prompt_tier = no_prompt_tier
-        self._on_scoring_error = on_scoring_error
+        self.no_prompt_tier = no_prompt_tier
+        self.on_scoring_error = on_scoring_error
+        self.sticky = sticky
         self._is_sticky = sticky is not None
         self._sticky_release = sticky_release if sticky == "auto" else 0.0
         self.memory = ConversationMemory() if memory is None else memory
@@ -315,9 +316,9 @@ class ModelSelector:
         if prompt is not None and not isinstance(prompt, str):
             raise UnsupportedPromptError(f"extract returned {type(prompt).__name__}; it must return a string or None")
         if prompt is None or not prompt.strip():
-            reason = f"no user text to route on; the default is the {self._no_prompt_tier} model"
+            reason = f"no user text to route on; the default is the {self.no_prompt_tier} model"
             question = _Question(turn, "", limit, known, unfit)
-            return _Settled(self._placed(question, self._unscored(self._no_prompt_tier, reason)))
+            return _Settled(self._placed(question, self._unscored(self.no_prompt_tier, reason)))
         return _Question(turn, prompt, limit, known, unfit)
 
     def _recalled(self, turn: Turn) -> Mapping[str, Tier]:
@@ -365,14 +366,14 @@ class ModelSelector:
         if not isinstance(failure, ScoringError):
             failure = ScoringError(f"router {self.router.name!r} failed: {type(error).__name__}: {error}")
             failure.__cause__ = error
-        if self._on_scoring_error == "raise":
+        if self.on_scoring_error == "raise":
             raise failure
-        logger.warning("scoring failed; taking the %s model: %s", self._on_scoring_error, failure)
+        logger.warning("scoring failed; taking the %s model: %s", self.on_scoring_error, failure)
         return failure
 
     def _decide(self, question: _Question, score: float | ScoringError, seconds: float) -> RoutingDecision:
         if isinstance(score, ScoringError):
-            tier: Tier = "weak" if self._on_scoring_error == "weak" else "strong"
+            tier: Tier = "weak" if self.on_scoring_error == "weak" else "strong"
             decision = self._unscored(tier, f"scoring failed, so the policy takes the {tier} model: {score}")
             decision = replace(decision, latency_seconds=seconds, threshold=question.threshold)
         else:

@@ -8,7 +8,7 @@ and how its answers are read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -78,8 +78,8 @@ class RoutedCall:
         request: what is decided on.
         reading: what the framework's answers say.
         decision: where it was made before.
-        retries: whether the loop asks one model again after a failure that may pass; False where the framework's
-            models do so themselves.
+        retried: the tiers whose model the loop asks again after a failure that may pass, as the policy says; models
+            of the framework do so themselves.
     """
 
     def __init__(
@@ -89,13 +89,13 @@ class RoutedCall:
         reading: AnswerReading,
         *,
         decision: RoutingDecision | None = None,
-        retries: bool = False,
+        retried: Collection[Tier] = (),
     ) -> None:
         self.routing = routing
         self.request = request
         self._reading = reading
         self._decision = decision
-        self._attempts = None if retries else 1
+        self._retried = retried
 
     def run(self, attempt: Callable[[Attempt], T]) -> T:
         """Decide, call the model and, where that is called for, the other one.
@@ -201,7 +201,7 @@ class RoutedCall:
         routing = self.routing
         other = next(tier for tier in routing.pair.tiers if tier != decision.tier)
         tiers = (decision.tier, other) if routing.has_other else (decision.tier,)
-        rungs = [Rung(tier, routing.pair.of(tier), self._attempts) for tier in tiers]
+        rungs = [Rung(tier, routing.pair.of(tier), None if tier in self._retried else 1) for tier in tiers]
         course: Course[Any] = Course(rungs, routing.policy, routing.cool_downs)
 
         def attempt_of(rung: Rung) -> Attempt:

@@ -81,12 +81,12 @@ class Routing(Generic[M]):
             ScoringError: scoring failed and the selector's policy is to raise.
         """
         options = self._options(request)
-        return self._kept(request, options) or self._named(self.selector.select(request.turn, **options))
+        return self.kept(request) or self._named(self.selector.select(request.turn, **options))
 
     async def aselect(self, request: AdapterRequest) -> RoutingDecision:
         """Decide as :meth:`select` does without blocking the event loop; concurrent prompts are scored together."""
         options = self._options(request)
-        return self._kept(request, options) or self._named(await self.selector.aselect(request.turn, **options))
+        return self.kept(request) or self._named(await self.selector.aselect(request.turn, **options))
 
     def select_batch(self, requests: Sequence[AdapterRequest]) -> list[RoutingDecision]:
         """Decide for many; those that share their options are scored together.
@@ -98,7 +98,7 @@ class Routing(Generic[M]):
         groups: list[tuple[dict[str, Any], list[int]]] = []
         for index, request in enumerate(requests):
             options = self._options(request)
-            if kept := self._kept(request, options):
+            if kept := self.kept(request):
                 decided[index] = kept
                 continue
             group = next((members for known, members in groups if known == options), None)
@@ -111,19 +111,12 @@ class Routing(Generic[M]):
             decided.update(zip(members, map(self._named, made), strict=True))
         return [decided[index] for index in range(len(requests))]
 
-    def _options(self, request: AdapterRequest) -> dict[str, Any]:
-        limit = self.threshold if request.threshold is None else request.threshold
-        return selection_options(request.model, self.selector, self.pair, threshold=limit)
-
-    def _named(self, decision: RoutingDecision) -> RoutingDecision:
-        return replace(decision, model=self.pair.of(decision.tier))
-
-    def _kept(self, request: AdapterRequest, options: Mapping[str, Any]) -> RoutingDecision | None:
+    def kept(self, request: AdapterRequest) -> RoutingDecision | None:
         """Return the decision for the model that is answering the turn already, as its answers say themselves.
 
         They travel with the conversation (through checkpoints and files), where the selector's memory stays here.
         """
-        if "force" in options:
+        if "force" in self._options(request):
             return None
         record = next(filter(self._is_own, request.records), None)
         if record is None:
@@ -137,6 +130,13 @@ class Routing(Generic[M]):
             router=record["router"],
             reason=f"the turn stays on the {tier} model, which is answering it",
         )
+
+    def _options(self, request: AdapterRequest) -> dict[str, Any]:
+        limit = self.threshold if request.threshold is None else request.threshold
+        return selection_options(request.model, self.selector, self.pair, threshold=limit)
+
+    def _named(self, decision: RoutingDecision) -> RoutingDecision:
+        return replace(decision, model=self.pair.of(decision.tier))
 
     def _is_own(self, record: Any) -> bool:
         if not is_record(record) or record["router"] != self.selector.router.name:

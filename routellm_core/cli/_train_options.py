@@ -1,129 +1,76 @@
-"""Options of ``routellm train`` that several routers share, each declared once; the command as a card records it."""
+"""Options of ``routellm train`` from dataclasses, and the command as a card records it."""
 
 from __future__ import annotations
 
 import inspect
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from routellm_core.training.finetuning.options import FinetuningOptions
-
-__all__ = ["Rows", "Tuning", "with_grouped_options"]
-
-_DEFAULTS = FinetuningOptions()
+__all__ = ["Rows", "command_of"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rows:
     """What every training takes."""
 
-    data: Annotated[
-        list[str],
-        typer.Option(
-            "--data",
-            "-d",
-            help="Labelled rows: a file, a folder or hf:owner/name:split (docs/data.md), weighed as in "
+    data: list[str] = field(
+        metadata={
+            "names": ("--data", "-d"),
+            "help": "Labelled rows: a file, a folder or hf:owner/name:split (docs/data.md), weighed as in "
             "weight=0.5:FILE. May be given several times.",
-        ),
-    ]
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the checkpoint.")]
-    strong_model: Annotated[str, typer.Option("--strong-model", help="Name of the strong model.")] = "strong"
-    weak_model: Annotated[str, typer.Option("--weak-model", help="Name of the weak model.")] = "weak"
-    test: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--test",
-            help="Rows to measure on.",
-            show_default="cross-validation; a tenth of --data for bert, causal_llm",
-        ),
-    ] = None
-    column: Annotated[str | None, typer.Option("--column", help="The prompt's column.")] = None
-    licence: Annotated[list[str] | None, typer.Option("--licence", help="Licence of the rows, for the card.")] = None
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seeds splits, batches and new weights.")] = 0
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """What every training of a transformer takes; ``FinetuningOptions`` has the meanings."""
-
-    from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="Take the base's configuration, not its weights.")
-    ] = _DEFAULTS.from_scratch
-    epochs: Annotated[int, typer.Option("--epochs", help="Most passes over the rows.")] = _DEFAULTS.epochs
-    patience: Annotated[
-        int, typer.Option("--patience", help="Stop after so many epochs without a better held-out loss.")
-    ] = _DEFAULTS.patience
-    learning_rate: Annotated[float, typer.Option("--learning-rate", help="The highest.")] = _DEFAULTS.learning_rate
-    token_budget: Annotated[int, typer.Option("--token-budget", help="Tokens of a batch, padding included.")] = (
-        _DEFAULTS.token_budget
-    )
-    accumulation: Annotated[int, typer.Option("--accumulation", help="Batches of one step of the optimizer.")] = (
-        _DEFAULTS.accumulation
-    )
-    max_tokens: Annotated[
-        int | None,
-        typer.Option("--max-tokens", help="Prompts are cut after so many.", show_default="bert 512, causal_llm 1024"),
-    ] = _DEFAULTS.max_tokens
-    precision: Annotated[str, typer.Option("--precision", help="auto, float32, bfloat16 or float16.")] = (
-        _DEFAULTS.precision
-    )
-    class_balance: Annotated[
-        bool, typer.Option("--class-balance", help="Weigh labels alike; scores are no longer probabilities.")
-    ] = _DEFAULTS.class_balance
-    save_steps: Annotated[
-        int,
-        typer.Option("--save-steps", help="Save the state after so many steps, beside each epoch's end; 0: then only."),
-    ] = _DEFAULTS.save_steps
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, mps ...")] = _DEFAULTS.device
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Discard an interrupted training in --output, instead of going on.")
-    ] = False
-
-
-def with_grouped_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Return a command for typer, in which each parameter that is a dataclass of options becomes its fields.
-
-    A parameter named ``command`` is not an option: it gets the command line as a card records it.
-    """
-    hints = get_type_hints(function, include_extras=True)
-    names = [name for name in inspect.signature(function).parameters if name != "command"]
-    groups = {name: hints[name] for name in names if is_dataclass(hints[name])}
-
-    def run(context: typer.Context, **values: Any) -> None:
-        built = {
-            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
-            for name, group in groups.items()
         }
-        function(**built, **values, command=_recorded(context))
+    )
+    output: Path = field(metadata={"names": ("--output", "-o"), "help": "Folder of the checkpoint."})
+    strong_model: str = field(default="strong", metadata={"help": "Name of the strong model."})
+    weak_model: str = field(default="weak", metadata={"help": "Name of the weak model."})
+    test: list[str] | None = field(
+        default=None,
+        metadata={"help": "Rows to measure on.", "shown": "cross-validation; a tenth of --data for bert, causal_llm"},
+    )
+    column: str | None = field(default=None, metadata={"help": "The prompt's column."})
+    licence: list[str] | None = field(default=None, metadata={"help": "Licence of the rows, for the card."})
+    seed: int = field(default=0, metadata={"help": "Seeds splits, batches and new weights.", "min": 0})
+
+
+def command_of(options: type, run: Callable[[Rows, Any, str], None]) -> Callable[..., None]:
+    """Return a command for typer that takes ``Rows`` and the fields of a dataclass of options.
+
+    Args:
+        options: the dataclass; see ``Trainer.Options``.
+        run: is given both, and the command line as a card records it.
+    """
+
+    def command(context: typer.Context, **values: Any) -> None:
+        rows = Rows(**{option.name: values.pop(option.name) for option in fields(Rows)})
+        run(rows, options(**values), _recorded(context))
 
     parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
-    for name, parameter in inspect.signature(function).parameters.items():
-        if name in groups:
-            parameters += _fields_of(groups[name])
-        elif name != "command":
-            parameters.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    run.__name__, run.__doc__ = function.__name__, function.__doc__
-    return run
+    parameters += [parameter for group in (Rows, options) for parameter in _parameters(group)]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
 
 
-def _fields_of(group: type) -> list[inspect.Parameter]:
-    hints = get_type_hints(group, include_extras=True)
-    return [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if field.default is MISSING else field.default,
-            annotation=hints[field.name],
+def _parameters(group: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(group)
+    found = []
+    for option in fields(group):
+        facts = option.metadata
+        names = facts.get("names") or (f"--{option.name.replace('_', '-')}",)
+        declared = typer.Option(
+            *names, help=facts.get("help"), show_default=facts.get("shown", True), min=facts.get("min")
         )
-        for field in fields(group)
-    ]
+        default = inspect.Parameter.empty if option.default is MISSING else option.default
+        annotation: Any = Annotated.__class_getitem__((hints[option.name], declared))  # type: ignore[attr-defined]
+        found.append(
+            inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        )
+    return found
 
 
 def _recorded(context: typer.Context) -> str:

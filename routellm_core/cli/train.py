@@ -1,138 +1,73 @@
-"""``routellm train``: routers from your own labelled prompts."""
+"""``routellm train``: routers from your own labelled prompts, one command for every router that has a trainer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from routellm_core.cli._console import errors, output
-from routellm_core.cli._train_options import Rows, Tuning, with_grouped_options
+from routellm_core.cli._train_options import Rows, command_of
 
 __all__ = ["train_app"]
 
+
+class _Trainers(TyperGroup):
+    """Commands made of the registry when they are asked for, so that no other command imports a trainer."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        del ctx
+        from routellm_core.training.base import available_trainers
+
+        return available_trainers()
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        from routellm_core.training.base import load_trainer
+
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        trainer = load_trainer(cmd_name)
+
+        def run(rows: Rows, options: Any, command: str) -> None:
+            with _progress() as report:
+                trained = trainer.train(_request(rows, command), options, on_progress=report)
+            _print_report(trained)
+
+        single = typer.Typer(add_completion=False)
+        single.command(name=cmd_name, help=trainer.summary)(command_of(trainer.Options, run))
+        return typer.main.get_command(single)
+
+
 train_app = typer.Typer(
-    no_args_is_help=True, help="Train routers on your own labelled prompts, or adapt a shipped one."
+    cls=_Trainers, no_args_is_help=True, help="Train routers on your own labelled prompts, or adapt a shipped one."
 )
+train_app.callback()(lambda: None)
 
 
-@train_app.command(name="mf")
-@with_grouped_options
-def mf(
-    rows: Rows,
-    command: str,
-    start: Annotated[
-        str | None, typer.Option("--from", help="Adapt this router: default, minilm, or a folder.", show_default="none")
-    ] = None,
-    embedder: Annotated[str | None, typer.Option("--embedder", help="Without --from.", show_default="static")] = None,
-) -> None:
-    """Train mf for your pair of models: rows with prompt, strong, weak; or prompt, model, score; or battles."""
-    from routellm_core.training.train_mf import train_matrix_factorization
-
-    _print_report(train_matrix_factorization(**_arguments(rows, command), start=start, embedder=embedder))
-
-
-@train_app.command(name="sw_ranking")
-@with_grouped_options
-def sw_ranking(
-    rows: Rows,
-    command: str,
-    embedder: Annotated[str, typer.Option("--embedder", help="Embeds the battles' prompts.")] = "static",
-    num_tiers: Annotated[int, typer.Option("--num-tiers", min=1, help="Tiers that the models are split into.")] = 10,
-    dtype: Annotated[
-        str | None, typer.Option("--dtype", help="float32, float16 or int8.", show_default="by size")
-    ] = None,
-) -> None:
-    """Build an sw_ranking index from battles, or from strong and weak results on prompts."""
-    from routellm_core.training.train_sw import train_similarity_index
-
-    trained = train_similarity_index(**_arguments(rows, command), embedder=embedder, num_tiers=num_tiers, dtype=dtype)
-    _print_report(trained)
-
-
-@train_app.command(name="bert")
-@with_grouped_options
-def bert(
-    rows: Rows,
-    tuning: Tuning,
-    command: str,
-    base: Annotated[
-        str, typer.Option("--base", "--model", help="Encoder to start from: a folder or a Hub id.")
-    ] = "FacebookAI/xlm-roberta-base",
-) -> None:
-    """Fine-tune an encoder with three labels: strong wins, tie, weak wins."""
-    from routellm_core.training.train_bert import BertOptions, train_bert
-
-    with _progress() as report:
-        trained = train_bert(
-            **_arguments(rows, command),
-            base=base,
-            options=BertOptions(**_options(tuning)),
-            on_progress=report,
-            restart=tuning.restart,
-        )
-    _print_report(trained)
-
-
-@train_app.command(name="causal_llm")
-@with_grouped_options
-def causal_llm(
-    rows: Rows,
-    tuning: Tuning,
-    command: str,
-    base: Annotated[str, typer.Option("--base", help="Causal language model to start from: a folder or a Hub id.")],
-    scores: Annotated[
-        str, typer.Option("--scores", help="outcome, or quality: the weak answer's grade is the score.")
-    ] = "outcome",
-    messages: Annotated[
-        Path | None,
-        typer.Option("--messages", help="Folder with the two message files.", show_default="the base's, or our own"),
-    ] = None,
-) -> None:
-    """Fine-tune a causal language model to score prompts from 1 to 5."""
-    from routellm_core.training.train_causal_llm import CausalLLMOptions, train_causal_llm
-
-    with _progress() as report:
-        trained = train_causal_llm(
-            **_arguments(rows, command),
-            base=base,
-            options=CausalLLMOptions(**_options(tuning), scores=scores, messages=messages),
-            on_progress=report,
-            restart=tuning.restart,
-        )
-    _print_report(trained)
-
-
-def _arguments(options: Rows, command: str) -> dict[str, Any]:
-    """What every training function takes, with the rows read."""
-    from routellm_core.metrics.held_out import compare_held_out
+def _request(options: Rows, command: str) -> Any:
+    """What every trainer takes, with the rows read."""
     from routellm_core.rows.labelled import load_rows
     from routellm_core.rows.sources import RowSource
-    from routellm_core.training.outcome import Provenance
+    from routellm_core.training.base import Provenance, TrainingRequest
 
     pair = options.strong_model, options.weak_model
-    return {
-        "rows": load_rows(options.data, column=options.column, pair=pair),
-        "output": options.output,
-        "strong_model": options.strong_model,
-        "weak_model": options.weak_model,
-        "test": load_rows(options.test, column=options.column, pair=pair) if options.test else None,
-        "seed": options.seed,
-        "provenance": Provenance(
+    return TrainingRequest(
+        rows=load_rows(options.data, column=options.column, pair=pair),
+        output=Path(options.output),
+        strong_model=options.strong_model,
+        weak_model=options.weak_model,
+        test=load_rows(options.test, column=options.column, pair=pair) if options.test else None,
+        seed=options.seed,
+        provenance=Provenance(
             command=command,
             data=tuple(RowSource.parse(source).label for source in options.data),
             licences=tuple(options.licence or ()),
         ),
-        "compare": compare_held_out,
-    }
-
-
-def _options(tuning: Tuning) -> dict[str, Any]:
-    return {name: value for name, value in asdict(tuning).items() if name != "restart"}
+    )
 
 
 @contextmanager
@@ -162,6 +97,8 @@ def _progress() -> Iterator[Callable[[Any], None]]:
 def _print_report(trained: Any) -> None:
     from rich.table import Table
 
+    from routellm_core.metrics.held_out import interval_text
+
     facts = trained.facts
     labels = ", ".join(f"{count} {label}" for label, count in facts["labels"].items())
     output.print(f"{facts['rows']} rows, {facts['prompts']} distinct prompts: {labels}")
@@ -170,7 +107,7 @@ def _print_report(trained: Any) -> None:
     measured = facts["held_out"]
     table = Table("router", "APGR", "95 % interval", box=None, pad_edge=False)
     for name, row in measured["apgr"].items():
-        table.add_row(name, f"{row['value']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}")
+        table.add_row(name, _value(row), interval_text(row))
     output.print(table)
     output.print(f"{measured['how']}, {measured['rows']} rows", soft_wrap=True)
     _print_pairs(facts.get("pairs", []))
@@ -185,9 +122,14 @@ def _print_pairs(pairs: list[dict[str, Any]]) -> None:
         return
     from rich.table import Table
 
+    from routellm_core.metrics.held_out import interval_text
+
     table = Table("strong", "weak", "rows", "APGR", "95 % interval", box=None, pad_edge=False, title="Other pairs")
     for pair in pairs:
         row = pair["apgr"]
-        interval = f"{row['low']:.3f} to {row['high']:.3f}"
-        table.add_row(pair["strong"], pair["weak"], str(pair["rows"]), f"{row['value']:.3f}", interval)
+        table.add_row(pair["strong"], pair["weak"], str(pair["rows"]), _value(row), interval_text(row))
     output.print(table)
+
+
+def _value(row: dict[str, Any]) -> str:
+    return "–" if row["value"] is None else f"{row['value']:.3f}"

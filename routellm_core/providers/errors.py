@@ -98,6 +98,7 @@ _NEEDS_ANOTHER_MODEL = re.compile(
     r"|(image|vision|audio|file|video|tool|function)\w*\b.{0,60}\bnot\b.{0,20}\bsupport"
     r"|support (image|audio|file|video|tool)"
     r"|(unsupported|unknown|unrecognized|unexpected)[ _](parameter|value|request argument|keyword argument)"
+    r"|thought.?signature|encrypted.{0,3}content|previous_response"  # state that the other model holds
     r"|extra (inputs|fields) (are )?not permitted",
     re.IGNORECASE,
 )

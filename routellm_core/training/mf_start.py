@@ -5,19 +5,43 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from routellm_core.embeddings import Embedder, load_embedder
-from routellm_core.embeddings.surface import surface_dimension
+from routellm_core.embeddings import Embedder, Embeddings, load_embedder
 from routellm_core.metrics.held_out import LENGTH, SHIPPED, length_scores
 from routellm_core.routers.mf.router import MatrixFactorizationRouter, MfCheckpoint
 
 __all__ = ["MfStart"]
 
 Floats = npt.NDArray[np.float64]
+_SHIPPED: Final = ("default", "minilm")
+
+
+class _Remembering:
+    """An embedder that embeds each text once: folds, the router to beat and the card all ask for the same ones."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder, self._known = embedder, dict[str, npt.NDArray[np.float32]]()
+
+    @property
+    def name(self) -> str:
+        return self._embedder.name
+
+    @property
+    def dimension(self) -> int | None:
+        return self._embedder.dimension
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        new = list(dict.fromkeys(text for text in texts if text not in self._known))
+        if new or not texts:
+            vectors = self._embedder.embed(new)
+            self._known.update(zip(new, vectors, strict=True))
+            if not texts:
+                return vectors
+        return np.stack([self._known[text] for text in texts])
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,23 +80,15 @@ class MfStart:
         if start is not None:
             checkpoint = MfCheckpoint.load(start)
             scored = pair if set(pair) <= set(checkpoint.trained_models) else checkpoint.pair
-            loaded = load_embedder(checkpoint.embedder if embedder is None else embedder)
+            loaded = _Remembering(load_embedder(checkpoint.embedder if embedder is None else embedder))
             router = MatrixFactorizationRouter(
                 checkpoint_path=start, embedder=loaded, strong_model=scored[0], weak_model=scored[1]
             )
             return cls(loaded, checkpoint.fold(*scored).astype(np.float64), router, checkpoint)
-        loaded = load_embedder("static" if embedder is None else embedder)
-        shipped = {"static-v1": "default", "minilm-v1": "minilm"}.get(loaded.name)
-        return cls(loaded, None, MatrixFactorizationRouter(checkpoint_path=shipped) if shipped else None, None)
-
-    @property
-    def has_surface(self) -> bool:
-        """Whether the last columns of an embedding are surface features and a constant."""
-        return self.embedder.name.startswith(("static-", "minilm-"))
-
-    def semantic(self, dimension: int) -> int:
-        """Return how many columns of an embedding come before its surface features and constant."""
-        return dimension - surface_dimension() - 1 if self.has_surface else dimension
+        loaded = _Remembering(load_embedder("static" if embedder is None else embedder))
+        shipped = next((name for name in _SHIPPED if MfCheckpoint.load(name).embedder == loaded.name), None)
+        beaten = MatrixFactorizationRouter(checkpoint_path=shipped, embedder=loaded) if shipped else None
+        return cls(loaded, None, beaten, None)
 
     def adds(self, models: Sequence[str]) -> tuple[str, ...]:
         """Return the models among ``models`` that the checkpoint could get vectors for, beside those that it has.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,15 +13,14 @@ import numpy.typing as npt
 
 from routellm_core._files import resolve_checkpoint
 from routellm_core.errors import CheckpointError
-from routellm_core.metrics.held_out import HeldOut
 from routellm_core.routers.transformer.batching import resolve_device, torch
 from routellm_core.routers.transformer.bert import BERTRouter, encode_prompts, token_limit
 from routellm_core.rows.labelled import PairRows, TrainingRows
+from routellm_core.training.base import Provenance, TrainedRouter
 from routellm_core.training.finetuning.base_models import load_base
 from routellm_core.training.finetuning.loop import Encoded, seeded
 from routellm_core.training.finetuning.options import FinetuningOptions, FinetuningProgress
 from routellm_core.training.finetuning.transformer import SplitRows, TransformerTraining
-from routellm_core.training.outcome import Provenance, TrainedRouter
 
 __all__ = ["BertOptions", "train_bert"]
 
@@ -45,7 +44,6 @@ def train_bert(
     test: TrainingRows | None = None,
     seed: int = 0,
     provenance: Provenance | None = None,
-    compare: Callable[[HeldOut], Mapping[str, Any]] | None = None,
     on_progress: Callable[[FinetuningProgress], None] | None = None,
     restart: bool = False,
 ) -> TrainedRouter:
@@ -63,7 +61,6 @@ def train_bert(
         test: rows to measure on; None holds out a tenth.
         seed: of the split, the order of batches, new weights and dropout.
         provenance: what the card says of the data.
-        compare: measures the held-out scores for the card.
         on_progress: called after each step and each epoch.
         restart: discard the state of an interrupted training.
 
@@ -92,7 +89,7 @@ def train_bert(
         start_learner=lambda: _Classifier(resolve_checkpoint(base), chosen, seed),
         load_router=lambda folder: BERTRouter(checkpoint_path=folder, device=chosen.device),
     )
-    return training.run(provenance=provenance, compare=compare, on_progress=on_progress, restart=restart)
+    return training.run(provenance=provenance, on_progress=on_progress, restart=restart)
 
 
 def outcome_labels(rows: PairRows) -> npt.NDArray[np.intp]:

@@ -8,7 +8,7 @@ cross-entropy over the five score tokens alone, which is the softmax that the ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,6 @@ import numpy.typing as npt
 
 from routellm_core._files import resolve_checkpoint
 from routellm_core.errors import ConfigError
-from routellm_core.metrics.held_out import HeldOut
 from routellm_core.routers.transformer.batching import resolve_device, torch
 from routellm_core.routers.transformer.causal_llm import CausalLLMRouter
 from routellm_core.routers.transformer.prefix import last_logits
@@ -30,11 +29,11 @@ from routellm_core.routers.transformer.prompt import (
     ClassifierPrompt,
 )
 from routellm_core.rows.labelled import PairRows, TrainingRows
+from routellm_core.training.base import Provenance, TrainedRouter
 from routellm_core.training.finetuning.base_models import load_base
 from routellm_core.training.finetuning.loop import Encoded, seeded
 from routellm_core.training.finetuning.options import FinetuningOptions, FinetuningProgress
 from routellm_core.training.finetuning.transformer import SplitRows, TransformerTraining
-from routellm_core.training.outcome import Provenance, TrainedRouter
 
 __all__ = ["CausalLLMOptions", "score_labels", "train_causal_llm"]
 
@@ -73,7 +72,6 @@ def train_causal_llm(
     test: TrainingRows | None = None,
     seed: int = 0,
     provenance: Provenance | None = None,
-    compare: Callable[[HeldOut], Mapping[str, Any]] | None = None,
     on_progress: Callable[[FinetuningProgress], None] | None = None,
     restart: bool = False,
 ) -> TrainedRouter:
@@ -92,7 +90,6 @@ def train_causal_llm(
         test: rows to measure on; None holds out a tenth.
         seed: of the split, the order of batches, new weights and dropout.
         provenance: what the card says of the data.
-        compare: measures the held-out scores for the card.
         on_progress: called after each step and each epoch.
         restart: discard the state of an interrupted training.
 
@@ -121,7 +118,7 @@ def train_causal_llm(
         start_learner=lambda: _Grader(resolve_checkpoint(base), chosen, seed),
         load_router=lambda folder: CausalLLMRouter(checkpoint_path=folder, device=chosen.device),
     )
-    return training.run(provenance=provenance, compare=compare, on_progress=on_progress, restart=restart)
+    return training.run(provenance=provenance, on_progress=on_progress, restart=restart)
 
 
 def score_labels(rows: PairRows, scores: str = "outcome") -> Ints:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,32 @@ import numpy.typing as npt
 
 from routellm_core._publish import check_writable_folder, publish
 from routellm_core.embeddings import Embedder
-from routellm_core.metrics.held_out import TRAINED, HeldOut
+from routellm_core.metrics.scores import sigmoid
 from routellm_core.rows.labelled import PairRows, TrainingRows, pair_rows
-from routellm_core.training.adaptation import Adaptation, adapt, constant_direction
-from routellm_core.training.cards import rows_card_text
-from routellm_core.training.checks import check_pair_rows, check_rows, refuse_leakage
-from routellm_core.training.many_models.battles import models_named
-from routellm_core.training.many_models.train import ModelsRequest, add_models, train_models
-from routellm_core.training.matrix_factorization import CheckpointFacts, reference_quantiles, write_checkpoint
+from routellm_core.training.base import Provenance, TrainedRouter, measured, recorded_facts
+from routellm_core.training.cards import models_card_text, rows_card_text
+from routellm_core.training.checks import RARE, check_pair_rows, check_rows, refuse_leakage
+from routellm_core.training.comparisons import Comparisons, comparisons_of, models_named
+from routellm_core.training.crossfit import grouped_folds
+from routellm_core.training.held_out_pairs import HeldOutUtilities, Pair, measured_pairs
+from routellm_core.training.matrix_factorization import (
+    CheckpointFacts,
+    reference_quantiles,
+    write_checkpoint,
+    write_model_vectors,
+)
 from routellm_core.training.mf_start import MfStart
-from routellm_core.training.outcome import Provenance, TrainedRouter, recorded_facts
+from routellm_core.training.mf_vectors import KnownModels, ModelVectors, constant_direction, fitted_vectors
+from routellm_core.training.regression import (
+    GainRegression,
+    GainScale,
+    Utilities,
+    calibrated_scale,
+    fitted_regression,
+    prior_of,
+)
 
-__all__ = ["train_matrix_factorization"]
+__all__ = ["Provenance", "train_matrix_factorization"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -39,7 +54,6 @@ def train_matrix_factorization(
     test: TrainingRows | None = None,
     seed: int = 0,
     provenance: Provenance | None = None,
-    compare: Callable[[HeldOut], Mapping[str, Any]] | None = None,
 ) -> TrainedRouter:
     """Train, hold out, and write a checkpoint folder with its card.
 
@@ -56,102 +70,197 @@ def train_matrix_factorization(
             without the others.
         start: a checkpoint to adapt, as for ``checkpoint_path``; None starts from nothing.
         embedder: None takes the checkpoint's, or ``"static"``.
-        test: rows to measure on; None measures by five-fold cross-validation.
+        test: rows to measure on; None measures by cross-validation.
         seed: of the folds.
         provenance: what the card says of the data.
-        compare: measures the held-out scores for the card, such as ``routellm_core.metrics.held_out.compare_held_out``.
 
     Raises:
-        ConfigError: too few rows, labels all alike, a prompt in both splits, or an embedder that the checkpoint was not
-            trained with.
+        ConfigError: too few rows, labels all alike, models that no chain of rows compares, a prompt in both splits, an
+            embedder that the checkpoint was not trained with, or a router that would be constant or worse than chance.
+        MissingExtraError: the extra ``[train]`` is not installed.
     """
     check_writable_folder(output)
-    base = MfStart.load(start, embedder, (strong_model, weak_model))
-    named = [model for model in models_named(rows) if models is None or model in models]
-    new = base.adds(named)
-    if new or len(named) > 2:
-        request = ModelsRequest(
-            rows=rows,
-            models=tuple(named),
-            pair=(strong_model, weak_model),
-            base=base,
-            start=None if start is None else Path(start).name,
-            test=test,
-            seed=seed,
-            provenance=provenance,
-            compare=compare,
-        )
-        return add_models(request, new, Path(output)) if new else train_models(request, Path(output))
+    pair = (strong_model, weak_model)
+    base = MfStart.load(start, embedder, pair)
+    task = _Task.of(rows, pair, models, base, seed)
     report = check_rows(rows)
     pairs = pair_rows(rows, strong_model=strong_model, weak_model=weak_model)
-    warnings = check_pair_rows(pairs)
-    embeddings = base.embedder.embed(pairs.prompts)
-    adaptation = adapt(pairs, embeddings, prior=base.prior, has_surface=base.has_surface, seed=seed)
-    pair = (strong_model, weak_model)
-    held_out = _cross_validated(pairs, adaptation, base, pair)
+    warnings = [*report.warnings, *check_pair_rows(pairs), *task.warnings]
     if test is not None:
-        tested = pair_rows(test, strong_model=strong_model, weak_model=weak_model)
-        refuse_leakage(pairs, tested)
-        held_out = _on_test_rows(tested, adaptation, base, pair)
+        refuse_leakage(rows, test)
+    folds = grouped_folds(task.comparisons.group, seed=seed)
+    regression, crossed = fitted_regression(task.comparisons, task.values, task.prior, folds, fitted=task.fitted)
+    scale = task.scale(regression, crossed.held_out)
+    utilities = regression.utilities()
+    if test is None:
+        held_out = HeldOutUtilities.cross_validated(task.comparisons, crossed, scale, base.others)
+    else:
+        held_out = HeldOutUtilities.on_test_rows(
+            test, task.comparisons.models, lambda prompts: utilities.of(task.features(prompts)), scale, base.others
+        )
+    tested = pairs if test is None else pair_rows(test, strong_model=strong_model, weak_model=weak_model)
+    default = held_out.of_pair(tested, pair)
     facts = {
-        **recorded_facts(pairs, provenance, (*report.warnings, *warnings), seed=seed),
+        **recorded_facts(pairs, provenance, warnings, seed=seed),
         "start": None if start is None else Path(start).name,  # a card travels, and a machine's folders do not
-        "penalty": adaptation.fit.strength.penalty,
-        "surface_factor": adaptation.fit.strength.surface_factor,
-        "held_out": {} if compare is None else dict(compare(held_out)),
+        "explained": regression.explained,
+        "held_out": measured(default),
     }
     folder = Path(output)
-    _write(folder, pairs, adaptation, base, pair, embeddings, facts)
-    return TrainedRouter(folder, report, facts, held_out)
+    if task.is_pair:
+        _write_pair(folder, task, utilities, scale, facts)
+    else:
+        facts |= task.counts(report.models, pairs)
+        facts["pairs"] = measured_pairs(rows if test is None else test, task.comparisons, held_out, default=pair)
+        _write_models(folder, task, task.vectors(utilities, scale, seed), facts)
+    return TrainedRouter(folder, report, facts, default)
 
 
-def _cross_validated(rows: PairRows, adaptation: Adaptation, base: MfStart, models: tuple[str, str]) -> HeldOut:
-    return HeldOut(
-        how="Five-fold cross-validation, with the strength of the prior and the calibration chosen inside each fold",
-        scores={TRAINED: adaptation.held_out_scores, **base.others(rows.prompts)},
-        expected_gain=adaptation.held_out_gain,
-        strong=rows.strong,
-        weak=rows.weak,
-        models=models,
-    )
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """What is to be fitted: one pair, many models, or new models beside those of a checkpoint.
+
+    Attributes:
+        pair: the default one.
+        base: what training starts from.
+        comparisons: among the models.
+        values: the prompts' embeddings, or their components where models are added, shape (p, …).
+        prior: utilities before any row.
+        fitted: shape (M,), models that are fitted.
+        known: the checkpoint's models, where some are added.
+        left_out: models with too few prompts.
+    """
+
+    pair: Pair
+    base: MfStart
+    comparisons: Comparisons
+    values: npt.NDArray[np.floating[Any]]
+    prior: Utilities
+    fitted: npt.NDArray[np.bool_]
+    known: KnownModels | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rows: TrainingRows, pair: Pair, models: Sequence[str] | None, base: MfStart, seed: int) -> _Task:
+        named = [model for model in models_named(rows) if models is None or model in models]
+        new = base.adds(named)
+        if not new and len(named) <= 2:
+            rows = pair_rows(rows, strong_model=pair[0], weak_model=pair[1])
+        else:
+            pair_rows(rows, strong_model=pair[0], weak_model=pair[1])  # names the models that there are, if not these
+        compared = comparisons_of(rows, strong_model=pair[0], weak_model=pair[1], seed=seed)
+        if new:
+            return cls._adding(compared, named, new, pair, base)
+        left_out: dict[str, int] = {}
+        if len(named) > 2:
+            wanted = {*named, *pair}
+            compared = compared.of_models([model for model in compared.models if model in wanted])
+            compared, left_out = compared.without_rare(needed=pair)
+        embeddings = base.embedder.embed(list(compared.prompts))
+        every = np.ones(len(compared.models), dtype=bool)
+        prior = prior_of(compared, base.prior, embeddings)
+        return cls(pair, base, compared, embeddings, prior, every, left_out=left_out)
+
+    @classmethod
+    def _adding(
+        cls, compared: Comparisons, named: Sequence[str], new: Sequence[str], pair: Pair, base: MfStart
+    ) -> _Task:
+        known = KnownModels.of(base)
+        wanted = {*named, *pair, *known.models}
+        compared = compared.of_models([model for model in compared.models if model in wanted]).about(new)
+        compared, left_out = compared.without_rare(needed=set(pair) & set(new), known=known.models)
+        values = known.projected(compared.prompts)
+        fitted = ~np.isin(np.array(compared.models), known.models)
+        return cls(pair, base, compared, values, known.prior(compared, values), fitted, known, left_out)
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether only the pair is fitted."""
+        return self.known is None and len(self.comparisons.models) == 2
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to know of the models."""
+        if not self.left_out:
+            return []
+        named = ", ".join(f"{model} ({count})" for model, count in sorted(self.left_out.items())[:8])
+        return [f"models compared on fewer than {RARE} prompts have no vector: {named}"]
+
+    def features(self, prompts: Sequence[str]) -> npt.NDArray[np.floating[Any]]:
+        """Return what utilities are functions of, shape (n, …)."""
+        return self.base.embedder.embed(list(prompts)) if self.known is None else self.known.projected(prompts)
+
+    def scale(self, regression: GainRegression, held_out: Floats) -> GainScale:
+        """Calibrate on held-out utilities, shape (p, M), or keep the checkpoint's."""
+        if self.known is not None:
+            return self.known.scale
+        rows = self.comparisons
+        return calibrated_scale(regression.gains(held_out), rows.gain, rows.weights, both_ways=not self.is_pair)
+
+    def vectors(self, utilities: Utilities, scale: GainScale, seed: int) -> ModelVectors:
+        """Return the models' vectors, beside those of the checkpoint where models are added."""
+        models, known = self.comparisons.models, self.known
+        if known is None:
+            embeddings = self.values.astype(np.float32)
+            return fitted_vectors(models, utilities, scale, embeddings, prior=self.base.prior, seed=seed)
+        constant = constant_direction(self.values)
+        added = scale.slope * (utilities.directions + utilities.offsets[:, None] * constant)[self.fitted]
+        named = (*known.models, *(model for model, is_new in zip(models, self.fitted, strict=True) if is_new))
+        traffic = "the prompts that the checkpoint was first trained on; calibrate on your own traffic where it differs"
+        return ModelVectors(named, np.vstack([known.vectors, added]), known.projection, scale, known.reference, traffic)
+
+    def counts(self, rows: Mapping[str, int], pairs: PairRows) -> dict[str, Any]:
+        """Return the facts of a checkpoint of many models."""
+        counted = {
+            model: {"rows": rows.get(model, len(pairs)), "prompts": count}
+            for model, count in self.comparisons.prompts_by_model().items()
+        }
+        facts: dict[str, Any] = {"comparisons": len(self.comparisons), "models": counted}
+        if self.known is not None:
+            models = zip(self.comparisons.models, self.fitted, strict=True)
+            facts["added"] = [model for model, is_new in models if is_new]
+            facts["models"] = {**self.known.counts, **{model: counted[model] for model in facts["added"]}}
+        return facts
 
 
-def _on_test_rows(rows: PairRows, adaptation: Adaptation, base: MfStart, models: tuple[str, str]) -> HeldOut:
-    embeddings = base.embedder.embed(rows.prompts)
-    return HeldOut(
-        how="Rows of a test split that shares no prompt with the training rows",
-        scores={TRAINED: adaptation.fit.scores(embeddings), **base.others(rows.prompts)},
-        expected_gain=adaptation.fit.expected_gain(embeddings),
-        strong=rows.strong,
-        weak=rows.weak,
-        models=models,
-    )
-
-
-def _write(
-    folder: Path,
-    rows: PairRows,
-    adaptation: Adaptation,
-    base: MfStart,
-    models: tuple[str, str],
-    embeddings: npt.NDArray[np.float32],
-    facts: Mapping[str, Any],
-) -> None:
-    vector = adaptation.fit.vector(constant_direction(embeddings))
-    scores = 1.0 / (1.0 + np.exp(-(embeddings.astype(np.float64) @ vector)))
+def _write_pair(folder: Path, task: _Task, utilities: Utilities, scale: GainScale, facts: Mapping[str, Any]) -> None:
+    direction = scale.slope * (utilities.directions[0] - utilities.directions[1])
+    offset = scale.slope * (utilities.offsets[0] - utilities.offsets[1]) - scale.tie_margin
+    vector = direction + offset * constant_direction(task.values)
     checkpoint = CheckpointFacts(
-        embedder=base.embedder.name,
-        strong_model=models[0],
-        weak_model=models[1],
-        reference_quantiles=reference_quantiles(scores),
-        reference_traffic=f"the {len(rows)} training rows; calibrate on your own traffic where it differs",
+        embedder=task.base.embedder.name,
+        strong_model=task.pair[0],
+        weak_model=task.pair[1],
+        reference_quantiles=reference_quantiles(sigmoid(task.values.astype(np.float64) @ vector)),
+        reference_traffic=f"the {facts['prompts']} training prompts; calibrate on your own traffic where it differs",
         training=facts,
     )
     opening = (
-        f"A router between {models[0]} (strong) and {models[1]} (weak) on the embedder `{base.embedder.name}`. The "
-        "score is the estimated probability that the strong model strictly beats the weak one."
+        f"A router between {task.pair[0]} (strong) and {task.pair[1]} (weak) on the embedder "
+        f"`{task.base.embedder.name}`. The score is the estimated probability that the strong model strictly beats the "
+        "weak one."
     )
     card = rows_card_text(folder.name, opening, facts, reference_traffic=checkpoint.reference_traffic)
     with publish(folder) as staged:
         write_checkpoint(staged, vector, checkpoint)
+        (staged / "README.md").write_text(card, encoding="utf-8")
+
+
+def _write_models(folder: Path, task: _Task, written: ModelVectors, facts: Mapping[str, Any]) -> None:
+    strong, weak = (written.vectors[written.models.index(model)] for model in task.pair)
+    scores = sigmoid(written.reference @ (strong - weak) - written.scale.tie_margin)
+    checkpoint = CheckpointFacts(
+        embedder=task.base.embedder.name,
+        strong_model=task.pair[0],
+        weak_model=task.pair[1],
+        reference_quantiles=reference_quantiles(scores),
+        reference_traffic=written.traffic,
+        training=facts,
+        gain_slope=written.scale.slope,
+        tie_margin=written.scale.tie_margin,
+    )
+    vectors = (written.vectors, written.projection)
+    card = models_card_text(folder.name, task.pair, checkpoint.embedder, facts, written.traffic)
+    with publish(folder) as staged:
+        write_model_vectors(staged, written.models, *vectors, checkpoint, reference=written.reference)
         (staged / "README.md").write_text(card, encoding="utf-8")

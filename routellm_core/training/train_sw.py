@@ -16,16 +16,15 @@ from routellm_core.metrics.held_out import LENGTH, TRAINED, HeldOut, length_scor
 from routellm_core.routers.sw_ranking.battles import BattleTable, join_battles
 from routellm_core.routers.sw_ranking.router import SimilarityWeightedRouter
 from routellm_core.rows.labelled import MixedRows, PairRows, PreferenceRows, TrainingRows, pair_rows
-from routellm_core.training.adaptation import folds_by_prompt
+from routellm_core.training.base import Provenance, TrainedRouter, measured, recorded_facts
 from routellm_core.training.cards import rows_card_text
 from routellm_core.training.checks import check_pair_rows, check_rows, refuse_leakage
+from routellm_core.training.crossfit import CrossFit, cross_fit, group_numbers, grouped_folds
 from routellm_core.training.matrix_factorization import reference_quantiles
-from routellm_core.training.outcome import Provenance, TrainedRouter, recorded_facts
 
 __all__ = ["train_similarity_index"]
 
 Floats = npt.NDArray[np.float64]
-_FOLDS: Final = 5
 _WINNERS: Final = {1.0: "model_a", 0.0: "tie", -1.0: "model_b"}
 
 
@@ -41,7 +40,6 @@ def train_similarity_index(
     test: TrainingRows | None = None,
     seed: int = 0,
     provenance: Provenance | None = None,
-    compare: Callable[[HeldOut], Mapping[str, Any]] | None = None,
 ) -> TrainedRouter:
     """Build an index, measure it on held-out rows, and write it with its card.
 
@@ -55,13 +53,14 @@ def train_similarity_index(
         embedder: what embeds the battles' prompts.
         num_tiers: tiers that the models are split into.
         dtype: how embeddings are stored: ``float32``, ``float16`` or ``int8``; None decides by size.
-        test: rows to measure on; None measures by five-fold cross-validation.
+        test: rows to measure on; None measures by cross-validation.
         seed: of the folds.
         provenance: what the card says of the data.
-        compare: measures the held-out scores for the card.
 
     Raises:
-        ConfigError: too few rows of the pair, labels all alike, or a prompt in both splits.
+        ConfigError: too few rows of the pair, labels all alike, a prompt in both splits, or a router that would be
+            constant or worse than chance.
+        MissingExtraError: the extra ``[train]`` is not installed.
     """
     check_writable_folder(output)
     pairs = pair_rows(rows, strong_model=strong_model, weak_model=weak_model)
@@ -84,13 +83,15 @@ def train_similarity_index(
 
     router = build(np.ones(len(battles), dtype=bool))
     if test is None:
-        held_out = _cross_validated(battles, embeddings, pairs, build, models, seed)
+        held_out = _cross_validated(rows, battles, embeddings, pairs, build, models, seed)
     else:
         tested = pair_rows(test, strong_model=strong_model, weak_model=weak_model)
         refuse_leakage(rows, tested)
-        held_out = _held_out(tested, np.asarray(router.score(tested.prompts)), models, "Rows of a test split")
+        groups = group_numbers(tested.prompts, tested.groups)
+        how = "Rows of a test split that shares no prompt with the training rows"
+        held_out = _held_out(tested, np.asarray(router.score(tested.prompts)), models, how, groups=groups)
     facts = recorded_facts(pairs, provenance, warnings, seed=seed)
-    facts["held_out"] = {} if compare is None else dict(compare(held_out))
+    facts["held_out"] = measured(held_out)
     folder = Path(output)
     quantiles = reference_quantiles(np.asarray(router.score_embeddings(embeddings)))
     opening = (
@@ -124,6 +125,7 @@ def _battles(rows: TrainingRows, models: tuple[str, str]) -> BattleTable:
 
 
 def _cross_validated(
+    rows: TrainingRows,
     battles: BattleTable,
     embeddings: Embeddings,
     pairs: PairRows,
@@ -134,18 +136,34 @@ def _cross_validated(
     """Score the pair's rows by indexes without their prompts; battles of other pairs keep to the folds as well."""
     prompts = battles.prompts or ()
     stripped = [prompt.strip() for prompt in pairs.prompts]
-    folds = folds_by_prompt([*prompts, *stripped], seed=seed)
-    of_battles, of_pairs = folds[: len(prompts)], folds[len(prompts) :]
+    # Battles may be fewer than rows (of mixed rows, those of the pair alone), so a text's group is looked up.
+    of_row = group_numbers([prompt.strip() for prompt in rows.prompts], rows.groups)
+    group_of = dict(zip((prompt.strip() for prompt in rows.prompts), of_row.tolist(), strict=True))
+    groups = np.array([group_of[prompt] for prompt in prompts], dtype=np.intp)
+    folds = grouped_folds(groups, seed=seed)
     row_of = {prompt: row for row, prompt in enumerate(prompts)}
-    scores = np.empty(len(pairs))
-    for fold in range(_FOLDS):
-        inside = np.flatnonzero(of_pairs == fold)
-        rows = [row_of[stripped[row]] for row in inside]
-        scores[inside] = build(of_battles != fold).score_embeddings(embeddings[rows])
-    return _held_out(pairs, scores, models, f"{_FOLDS}-fold cross-validation")
+    at = np.array([row_of[prompt] for prompt in stripped], dtype=np.intp)
+
+    def scored(kept: npt.NDArray[np.bool_]) -> Floats:
+        scores = np.full(len(at), np.nan)
+        asked = np.flatnonzero(~kept[at])
+        scores[asked] = build(kept).score_embeddings(embeddings[at[asked]])
+        return scores
+
+    crossed = cross_fit(scored, folds, of_items=folds[at])
+    how = f"{int(folds.max()) + 1}-fold cross-validation"
+    return _held_out(pairs, crossed.held_out, models, how, groups=groups[at], crossed=crossed)
 
 
-def _held_out(rows: PairRows, scores: Floats, models: tuple[str, str], how: str) -> HeldOut:
+def _held_out(
+    rows: PairRows,
+    scores: Floats,
+    models: tuple[str, str],
+    how: str,
+    *,
+    groups: npt.NDArray[np.intp],
+    crossed: CrossFit | None = None,
+) -> HeldOut:
     return HeldOut(
         how=how,
         scores={TRAINED: scores, LENGTH: length_scores(rows.prompts)},
@@ -154,4 +172,7 @@ def _held_out(rows: PairRows, scores: Floats, models: tuple[str, str], how: str)
         strong=rows.strong,
         weak=rows.weak,
         models=models,
+        folds=None if crossed is None else crossed.folds,
+        groups=groups,
+        refitted=None if crossed is None else crossed.refitted,
     )

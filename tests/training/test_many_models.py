@@ -1,6 +1,7 @@
 """A vector per model: the fit against a dense solution, and checkpoints from which any pair is routed."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,14 +9,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from routellm_core.errors import ConfigError
-from routellm_core.metrics.held_out import compare_held_out
 from routellm_core.routers.mf.router import MatrixFactorizationRouter, MfCheckpoint
 from routellm_core.rows.labelled import MixedRows, PairRows, PreferenceRows, QualityRows
 from routellm_core.testing.contract import RouterContract
-from routellm_core.training.adaptation import Strength
-from routellm_core.training.many_models import fit as model_fit
-from routellm_core.training.many_models.battles import ModelBattles, model_battles, models_named
-from routellm_core.training.many_models.fit import ModelDesign, NormalEquations, fit_models
+from routellm_core.training.comparisons import Comparisons, comparisons_of, models_named
+from routellm_core.training.crossfit import cross_fit
+from routellm_core.training.regression import GainRegression, Utilities, calibrated_scale
 from routellm_core.training.train_mf import train_matrix_factorization
 
 ABILITY = {"large": (0.95, 0.95), "medium": (0.55, 0.95), "small": (0.15, 0.9), "tiny": (0.05, 0.4)}
@@ -57,12 +56,12 @@ def votes(rows):
     )
 
 
-def battles_of(*rows, prompts=("p", "q", "r")):
+def comparisons_by_number(*rows, prompts=("p", "q", "r")):
     """Battles given as (prompt, model_a, model_b, gain, weight), all by number."""
     table = np.array(rows, dtype=np.float64)
     indices = [table[:, column].astype(np.intp) for column in range(3)]
     models = tuple("abcdef"[: int(table[:, 1:3].max()) + 1])
-    return ModelBattles(models, prompts, *indices, table[:, 3], table[:, 4])
+    return Comparisons(models, prompts, *indices, table[:, 3], table[:, 4], np.arange(len(prompts)))
 
 
 def test_every_two_answers_to_a_prompt_are_compared_with_the_weight_of_one_effect_per_prompt():
@@ -70,19 +69,19 @@ def test_every_two_answers_to_a_prompt_are_compared_with_the_weight_of_one_effec
     rows = QualityRows(
         **common(["p", "p", "p", "q", "q"], [1, 1, 1, 2, 4]), models=("a", "b", "c", "a", "b"), scores=scores
     )
-    battles = model_battles(rows, strong_model="a", weak_model="b")
+    battles = comparisons_of(rows, strong_model="a", weak_model="b")
     assert len(battles) == 4
     on_p = battles.prompt == 0
-    np.testing.assert_allclose(battles.weights, [2 / 3, 2 / 3, 2 / 3, 3.0])
+    np.testing.assert_allclose(battles.weights * 1.8, [2 / 3, 2 / 3, 2 / 3, 3.0])  # 1.8 is the mean row's
     # for residuals r, the weighted squares of all differences, halved, are the squares around the prompt's mean
-    squares = (battles.weights * battles.gain**2)[on_p].sum() / 2
+    squares = (battles.weights * 1.8 * battles.gain**2)[on_p].sum() / 2
     assert squares == pytest.approx(((scores[:3] - scores[:3].mean()) ** 2).sum())
 
 
 def test_very_many_answers_are_compared_with_some():
     names = tuple(f"m{number}" for number in range(20))
     rows = QualityRows(**common(["p"] * 20), models=names, scores=np.linspace(0, 1, 20))
-    battles = model_battles(rows, strong_model="m0", weak_model="m1")
+    battles = comparisons_of(rows, strong_model="m0", weak_model="m1")
     assert len(battles) == 80
     assert battles.weights.sum() == pytest.approx(19.0)  # as of all 190 pairs with 2/20 each
     assert set(battles.prompts_by_model().values()) == {1}
@@ -90,76 +89,92 @@ def test_very_many_answers_are_compared_with_some():
 
 def test_the_named_pair_takes_the_strong_weak_rows():
     pairs = PairRows(**common(["p"], [0.5]), strong=np.array([1.0]), weak=np.array([0.0]))
-    battles = model_battles(
+    battles = comparisons_of(
         MixedRows((votes(answers(("large", "medium", "small"), 2)), pairs)), strong_model="small", weak_model="tiny"
     )
     assert battles.models == ("large", "medium", "small", "tiny")
-    assert (battles.gain[-1], battles.weights[-1]) == (1.0, 0.5)
+    assert battles.gain[-1] == 1.0
+    assert battles.weights[-1] == pytest.approx(battles.weights[0] / 2)
     assert models_named(pairs) == ()
 
 
 def test_rare_models_are_left_out_and_islands_refused():
     seen = [(row, 0, 1, 1.0, 1.0) for row in range(30)]
     prompts = tuple(f"p{row}" for row in range(30))
-    battles, left_out = battles_of(*seen, (0, 1, 2, 1.0, 1.0), prompts=prompts).without_rare()
+    battles, left_out = comparisons_by_number(*seen, (0, 1, 2, 1.0, 1.0), prompts=prompts).without_rare()
     assert battles.models == ("a", "b")
     assert left_out == {"c": 1}
     with pytest.raises(ConfigError, match="'c' was compared on 1 prompts; at least 20"):
-        battles_of(*seen, (0, 1, 2, 1.0, 1.0), prompts=prompts).without_rare(needed=["c"])
+        comparisons_by_number(*seen, (0, 1, 2, 1.0, 1.0), prompts=prompts).without_rare(needed=["c"])
     with pytest.raises(ConfigError, match="no chain of rows compares a, b with c, d"):
-        battles_of(*seen, *((row, 2, 3, 1.0, 1.0) for row in range(30)), prompts=prompts).without_rare()
+        comparisons_by_number(*seen, *((row, 2, 3, 1.0, 1.0) for row in range(30)), prompts=prompts).without_rare()
 
 
-def random_design(fixed=None, models=4, prompts=60, n=300, seed=0):
+def random_comparisons(models=4, prompts=60, n=300, seed=0):
     generator = np.random.default_rng(seed)
     a = generator.integers(0, models, n)
     b = (a + generator.integers(1, models, n)) % models
     rows = zip(
         generator.integers(0, prompts, n), a, b, generator.normal(size=n), generator.uniform(0.5, 2, n), strict=True
     )
-    battles = battles_of(*rows, prompts=tuple(map(str, range(prompts))))
+    compared = comparisons_by_number(*rows, prompts=tuple(map(str, range(prompts))))
     embeddings = generator.normal(size=(prompts, 5)).astype(np.float32)
-    folds = np.arange(prompts) % 5
-    return ModelDesign(battles, embeddings, prior=np.arange(5.0), semantic=3, folds=folds, fixed=fixed)
+    prior = Utilities(generator.normal(size=(models, 5)), generator.normal(size=models))
+    return compared, embeddings, prior
 
 
-def dense_solution(design, strength):
-    """The normal equations written out, one column per model and feature."""
-    battles, columns = design.battles, design.matrix.shape[1]
-    signs = np.eye(len(battles.models))[battles.model_a] - np.eye(len(battles.models))[battles.model_b]
-    signs = signs * design.fitted
-    whole = np.einsum("nm,nc->nmc", signs, design.matrix[battles.prompt]).reshape(len(battles), -1)
-    penalty = np.tile(design.penalty(strength), len(battles.models))
-    gram = (whole * battles.weights[:, None]).T @ whole + np.diag(penalty)
-    return np.linalg.solve(gram, whole.T @ (battles.weights * design.target)).reshape(-1, columns)
+def dense_solution(compared, embeddings, prior, kept, fitted):
+    """The penalised least squares written out, one column per fitted model's level and feature."""
+    values = embeddings.astype(np.float64)
+    variance = values.var(axis=0)
+    features = (values - values.mean(axis=0)) / np.sqrt(variance + 0.02 * np.median(variance))
+    signs = (np.eye(len(fitted))[compared.model_a] - np.eye(len(fitted))[compared.model_b]) * fitted
+    columns = np.column_stack([np.ones(len(features)), features])[compared.prompt]
+    whole = np.einsum("nm,nc->nmc", signs, columns).reshape(len(compared), -1)
+    believed = prior.of(values)
+    believed -= believed.mean(axis=0) * fitted  # a fitted model's own level does not count
+    target = compared.gain - believed[compared.prompt, compared.model_a] + believed[compared.prompt, compared.model_b]
+    rows = kept[compared.prompt]
+    weighted = whole[rows] * compared.weights[rows, None]
+    penalty = np.tile([0.01, *[2 * 5 * 0.97 / 0.03] * 5], len(fitted))
+    solution = np.linalg.solve(weighted.T @ whole[rows] + np.diag(penalty), weighted.T @ target[rows])
+    by_model = solution.reshape(len(fitted), -1)[:, 1:]
+    return believed + (features @ by_model.T) * fitted
 
 
-def test_conjugate_gradients_reach_the_dense_solution():
-    design, strength = random_design(), Strength(3.0, 1 / 3)
-    found = design.normal_equations(np.ones(len(design.battles), dtype=bool)).solve(strength)
-    expected = dense_solution(design, strength)
-    np.testing.assert_allclose(design.gains(found), design.gains(expected), atol=1e-4)
+@pytest.mark.parametrize("fitted", [(True, True, True, True), (False, False, True, True)])
+def test_the_fit_is_the_penalised_least_squares(fitted):
+    compared, embeddings, prior = random_comparisons()
+    regression = GainRegression(compared, embeddings, prior, fitted=np.array(fitted))
+    part, every = np.arange(60) % 3 > 0, np.ones(60, dtype=bool)
+    for kept, found, tolerance in (
+        (every, regression.utilities().of(embeddings), 1e-5),
+        (part, regression.predicted(part), 2e-3),
+    ):
+        errors = found - dense_solution(compared, embeddings, prior, kept, np.array(fitted))
+        # levels of a part are those of the fit to all, so differences are compared around their mean
+        for first in range(4):
+            gap = errors[:, first] - errors[:, 3]
+            np.testing.assert_allclose(gap - gap.mean(), 0.0, atol=tolerance)
 
 
-def test_fixed_models_stay_and_the_others_answer_to_them():
-    fixed = np.column_stack([np.full(60, 0.5), np.linspace(-1, 1, 60), np.full((60, 2), np.nan)])
-    design, strength = random_design(fixed), Strength(3.0, 1.0)
-    found = design.normal_equations(np.ones(len(design.battles), dtype=bool)).solve(strength)
-    assert not found[:2].any()
-    np.testing.assert_allclose(design.gains(found), design.gains(dense_solution(design, strength)), atol=1e-4)
-    free = ~np.isin(design.battles.model_a, [2, 3]) & ~np.isin(design.battles.model_b, [2, 3])
-    known = design.known[design.battles.prompt[free]]
-    signed = np.where(design.battles.model_a[free] == 0, 1, -1) * (known[:, 0] - known[:, 1])
-    np.testing.assert_allclose(design.gains(found)[free], signed)
+def test_models_that_are_not_fitted_stay():
+    compared, embeddings, prior = random_comparisons()
+    fitted = np.array([False, False, True, True])
+    regression = GainRegression(compared, embeddings, prior, fitted=fitted)
+    utilities = regression.utilities()
+    np.testing.assert_array_equal(utilities.directions[:2], prior.directions[:2])
+    np.testing.assert_array_equal(utilities.offsets[:2], prior.offsets[:2])
+    everything = regression.predicted(np.ones(60, dtype=bool))
+    np.testing.assert_allclose(everything, utilities.of(embeddings), atol=2e-3)
 
 
 def test_rows_left_out_do_not_count():
-    design, strength = random_design(), Strength(3.0, 1.0)
-    kept = np.arange(len(design.battles)) % 2 == 0
-    changed = random_design()
-    changed.target[~kept] += 100.0
-    first, second = (each.normal_equations(kept).solve(strength) for each in (design, changed))
-    np.testing.assert_array_equal(first, second)
+    compared, embeddings, prior = random_comparisons()
+    kept = np.arange(60) % 2 == 0
+    changed = replace(compared, gain=compared.gain + 100.0 * (~kept)[compared.prompt])
+    first, second = (GainRegression(each, embeddings, prior).predicted(kept) for each in (compared, changed))
+    np.testing.assert_allclose(first - first.mean(axis=0), second - second.mean(axis=0), atol=1e-12)
 
 
 def test_ties_take_their_margin_from_wins():
@@ -173,30 +188,16 @@ def test_ties_take_their_margin_from_wins():
     logits = 2.0 * (embeddings * (strength[a] - strength[b])).sum(axis=1)
     draw = generator.random(n)
     gain = np.where(draw < 1 / (1 + np.exp(1 - logits)), 1.0, np.where(draw > 1 / (1 + np.exp(-1 - logits)), -1.0, 0.0))
-    battles = ModelBattles(("a", "b", "c"), tuple(map(str, range(n))), np.arange(n), a, b, gain, np.ones(n))
-    fit = fit_models(ModelDesign(battles, embeddings, prior=None, semantic=2, folds=np.arange(n) % 5))
-    assert fit.scale.tie_margin == pytest.approx(1.0, abs=0.1)
-    scores = fit.scale.scores(fit.utilities(embeddings)[np.arange(n), a] - fit.utilities(embeddings)[np.arange(n), b])
+    names = tuple(map(str, range(n)))
+    compared = Comparisons(("a", "b", "c"), names, np.arange(n), a, b, gain, np.ones(n), np.arange(n))
+    regression = GainRegression(compared, embeddings, Utilities(np.zeros((3, 2)), np.zeros(3)))
+    crossed = cross_fit(regression.predicted, np.arange(n) % 5)
+    scale = calibrated_scale(regression.gains(crossed.held_out), gain, np.ones(n), both_ways=True)
+    assert scale.tie_margin == pytest.approx(1.0, abs=0.1)
+    scores = scale.scores(regression.gains(regression.utilities().of(embeddings)))
     np.testing.assert_allclose(np.mean(scores), np.mean(gain > 0), atol=0.01)
     likely = scores > 0.6
     np.testing.assert_allclose(scores[likely].mean(), (gain > 0)[likely].mean(), atol=0.03)
-
-
-def test_many_rows_are_chosen_for_by_one_fold(monkeypatch):
-    design = random_design(n=600)
-    each = fit_models(design)
-    monkeypatch.setattr(model_fit, "_MANY_ROWS", 100)
-    solved = []
-    solve = NormalEquations.solve
-
-    def counted(*given, **options):
-        solved.append(1)
-        return solve(*given, **options)
-
-    monkeypatch.setattr(NormalEquations, "solve", counted)
-    once = fit_models(design)
-    assert len(solved) == len(design.strengths()) + 1
-    assert once.directions.shape == each.directions.shape
 
 
 MODELS = ("large", "medium", "small")
@@ -209,7 +210,6 @@ def trained(tmp_path_factory):
         output=tmp_path_factory.mktemp("models") / "three",
         strong_model="large",
         weak_model="small",
-        compare=compare_held_out,
     )
 
 
@@ -238,7 +238,6 @@ def test_the_default_pair_does_as_well_as_trained_alone(trained, tmp_path):
         strong_model="large",
         weak_model="small",
         models=("large", "small"),
-        compare=compare_held_out,
     )
     assert MfCheckpoint.load(alone.folder).models == ("large", "small")
     together, apart = (run.facts["held_out"]["apgr"]["trained"]["value"] for run in (trained, alone))
@@ -287,7 +286,6 @@ def test_battles_train_models_as_well(tmp_path):
         output=tmp_path / "votes",
         strong_model="large",
         weak_model="medium",
-        compare=compare_held_out,
     )
     assert run.facts["comparisons"] == 600
     hard, easy = scores(run.folder, "large", "small")  # never compared: follows from the chain
@@ -330,7 +328,6 @@ def extended(trained, tmp_path_factory):
         strong_model="medium",
         weak_model="tiny",
         start=trained.folder,
-        compare=compare_held_out,
     )
 
 
@@ -340,7 +337,7 @@ def test_a_model_is_added_without_moving_the_others(trained, extended):
     for pair in (("large", "small"), ("large", "medium"), ("small", "medium")):
         np.testing.assert_allclose(scores(extended.folder, *pair), scores(trained.folder, *pair), atol=1e-6)
     # never compared with large: 0.95 · 0.95 = 0.90 of the sums and 0.95 · 0.6 = 0.57 of the greetings are wins
-    np.testing.assert_allclose(scores(extended.folder, "large", "tiny"), [0.90, 0.57], atol=0.15)
+    np.testing.assert_allclose(scores(extended.folder, "large", "tiny"), [0.90, 0.57], atol=0.2)
     assert "| tiny | 200 | 200 |" in (extended.folder / "README.md").read_text()
     assert "Started from: three" in (extended.folder / "README.md").read_text()
     quantiles = MatrixFactorizationRouter(
@@ -385,7 +382,6 @@ def test_a_test_split_measures_every_pair(tmp_path):
         strong_model="large",
         weak_model="small",
         test=answers(MODELS, 150, seed=9),
-        compare=compare_held_out,
     )
     assert "Rows of a test split" in run.facts["held_out"]["how"]
     assert run.facts["held_out"]["rows"] == 150

@@ -11,11 +11,10 @@ pytest.importorskip("transformers", reason="needs the extra [torch]")
 import torch
 
 from routellm_core.errors import CheckpointError, ConfigError
-from routellm_core.metrics.held_out import compare_held_out
 from routellm_core.routers.registry import load_router
 from routellm_core.routers.transformer.bert import BERTRouter
 from routellm_core.rows.labelled import PairRows
-from routellm_core.training.adaptation import folds_by_prompt
+from routellm_core.training.crossfit import group_numbers, grouped_folds
 from routellm_core.training.train_bert import BertOptions, outcome_labels, train_bert
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,7 +27,7 @@ PAIR = {"strong_model": "l", "weak_model": "s"}
 @pytest.fixture(scope="module")
 def trained(one_thread, encoder, task, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bert") / "mine"
-    return train_bert(task, output=folder, base=encoder, options=OPTIONS, compare=compare_held_out, **PAIR)
+    return train_bert(task, output=folder, base=encoder, options=OPTIONS, **PAIR)
 
 
 def log_loss(probability, happened):
@@ -61,9 +60,8 @@ def test_it_learns_and_loads(trained):
 def test_reference_quantiles_are_those_of_rows_that_were_not_fitted(trained, task):
     router = load_router("bert", {"checkpoint_path": str(trained.folder), "device": "cpu"})
     # Two tenths: one that training stopped by, one that it was measured on.
-    unseen = [
-        prompt for prompt, part in zip(task.prompts, folds_by_prompt(task.prompts, count=10), strict=True) if part < 2
-    ]
+    parts = grouped_folds(group_numbers(task.prompts), count=10)
+    unseen = [prompt for prompt, part in zip(task.prompts, parts, strict=True) if part < 2]
     expected = np.quantile(router.score(unseen), np.linspace(0, 1, 1001))
     np.testing.assert_allclose(router.reference_quantiles, expected, atol=1e-6)
     assert (

@@ -12,7 +12,6 @@ import torch
 import transformers
 
 from routellm_core.errors import CheckpointError, ConfigError
-from routellm_core.metrics.held_out import compare_held_out
 from routellm_core.routers.transformer.causal_llm import CausalLLMRouter
 from routellm_core.routers.transformer.prompt import DEFAULT_MESSAGES, LLAMA_3, SCORE_TOKENS, ClassifierPrompt
 from routellm_core.rows.labelled import PairRows
@@ -33,7 +32,7 @@ def options(messages):
 @pytest.fixture(scope="module")
 def trained(one_thread, language_model, task, options, tmp_path_factory):
     folder = tmp_path_factory.mktemp("causal") / "mine"
-    return train_causal_llm(task, output=folder, base=language_model, options=options, compare=compare_held_out, **PAIR)
+    return train_causal_llm(task, output=folder, base=language_model, options=options, **PAIR)
 
 
 @pytest.fixture(scope="module")

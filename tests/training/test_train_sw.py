@@ -7,7 +7,6 @@ import pytest
 
 from research.pool import ALLOWED_LICENCES
 from routellm_core._files import ASSETS
-from routellm_core.metrics.held_out import compare_held_out
 from routellm_core.routers.sw_ranking.router import SimilarityWeightedRouter
 from routellm_core.rows.labelled import MixedRows, PairRows, PreferenceRows
 from routellm_core.training.train_sw import train_similarity_index
@@ -29,9 +28,7 @@ def common(prompts):
 def test_pair_rows_become_an_index_that_has_learned(tmp_path):
     prompts, hard = labels(120)
     rows = PairRows(**common(prompts), strong=np.ones(120), weak=(~hard).astype(float))
-    trained = train_similarity_index(
-        rows, output=tmp_path / "index", strong_model="large", weak_model="small", compare=compare_held_out
-    )
+    trained = train_similarity_index(rows, output=tmp_path / "index", strong_model="large", weak_model="small")
     router = SimilarityWeightedRouter(checkpoint_path=tmp_path / "index")
     sums, greetings = router.score(["Compute 300 * 17.", "Say hello to guest 900."])
     assert sums > greetings

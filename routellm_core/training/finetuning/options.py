@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from routellm_core.errors import ConfigError
@@ -33,17 +33,23 @@ class FinetuningOptions:
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"`` …
     """
 
-    from_scratch: bool = False
-    epochs: int = 3
-    patience: int = 2
-    learning_rate: float = 1e-5
-    token_budget: int = 4096
-    accumulation: int = 1
-    max_tokens: int | None = None
-    precision: str = "auto"
-    class_balance: bool = False
-    save_steps: int = 500
-    device: str = "auto"
+    from_scratch: bool = field(default=False, metadata={"help": "Take the base's configuration, not its weights."})
+    epochs: int = field(default=3, metadata={"help": "Most passes over the rows."})
+    patience: int = field(default=2, metadata={"help": "Stop after so many epochs without a better held-out loss."})
+    learning_rate: float = field(default=1e-5, metadata={"help": "The highest."})
+    token_budget: int = field(default=4096, metadata={"help": "Tokens of a batch, padding included."})
+    accumulation: int = field(default=1, metadata={"help": "Batches of one step of the optimizer."})
+    max_tokens: int | None = field(
+        default=None, metadata={"help": "Prompts are cut after so many.", "shown": "bert 512, causal_llm 1024"}
+    )
+    precision: str = field(default="auto", metadata={"help": "auto, float32, bfloat16 or float16."})
+    class_balance: bool = field(
+        default=False, metadata={"help": "Weigh labels alike; scores are no longer probabilities."}
+    )
+    save_steps: int = field(
+        default=500, metadata={"help": "Save the state after so many steps, beside each epoch's end; 0: then only."}
+    )
+    device: str = field(default="auto", metadata={"help": "auto, cpu, cuda, mps ..."})
 
     def __post_init__(self) -> None:
         for name in ("epochs", "patience", "token_budget", "accumulation"):

@@ -19,14 +19,14 @@ from routellm_core.metrics.held_out import LENGTH, TRAINED, HeldOut, length_scor
 from routellm_core.routers.base import Router
 from routellm_core.routers.reference import ROUTING_FILE
 from routellm_core.rows.labelled import PairRows, TrainingRows, pair_rows
-from routellm_core.training.adaptation import folds_by_prompt
+from routellm_core.training.base import Provenance, TrainedRouter, measured, recorded_facts
 from routellm_core.training.cards import rows_card_text
 from routellm_core.training.checks import RowsReport, check_pair_rows, check_rows, refuse_leakage
+from routellm_core.training.crossfit import group_numbers, grouped_folds
 from routellm_core.training.finetuning.loop import Finetuning, LabelledRows, LabelModel, label_probabilities
 from routellm_core.training.finetuning.options import FinetuningOptions, FinetuningProgress
 from routellm_core.training.finetuning.state import FinetuningState
 from routellm_core.training.matrix_factorization import reference_quantiles
-from routellm_core.training.outcome import Provenance, TrainedRouter, recorded_facts
 
 __all__ = ["Learner", "SplitRows", "TransformerTraining"]
 
@@ -87,7 +87,7 @@ class SplitRows:
         pairs = pair_rows(rows, strong_model=strong_model, weak_model=weak_model)
         report = check_rows(rows)
         warnings = (*report.warnings, *check_pair_rows(pairs))
-        parts = folds_by_prompt(pairs.prompts, count=_PARTS, seed=seed)
+        parts = grouped_folds(group_numbers(pairs.prompts, pairs.groups), count=_PARTS, seed=seed)
         stop = np.flatnonzero(parts == 0)
         if test is not None:
             tested = pair_rows(test, strong_model=strong_model, weak_model=weak_model)
@@ -140,7 +140,6 @@ class TransformerTraining:
         self,
         *,
         provenance: Provenance | None,
-        compare: Callable[[HeldOut], Mapping[str, Any]] | None,
         on_progress: Callable[[FinetuningProgress], None] | None,
         restart: bool,
     ) -> TrainedRouter:
@@ -168,8 +167,7 @@ class TransformerTraining:
             _write_json(folder / ROUTING_FILE, routing)
             scores = np.asarray(self.load_router(folder).score(self.rows.unseen), dtype=np.float64)
             held_out = self._held_out(scores, expected_gain)
-            compared = {} if compare is None else dict(compare(held_out))
-            facts = self._facts(losses, provenance) | {"held_out": compared}
+            facts = self._facts(losses, provenance) | {"held_out": measured(held_out, refuse=False)}
             self._write_texts(folder, routing, scores, facts)
         state.clear()
         return TrainedRouter(self.output, self.rows.report, facts, held_out)
@@ -183,6 +181,7 @@ class TransformerTraining:
             strong=tested.strong,
             weak=tested.weak,
             models=self.models,
+            groups=group_numbers(tested.prompts, tested.groups),
         )
 
     def _identity(self, base: str, rows: LabelledRows) -> dict[str, Any]:
@@ -229,6 +228,7 @@ def _subset(rows: PairRows, kept: npt.NDArray[np.intp]) -> PairRows:
         weights=rows.weights[kept],
         places=tuple(rows.places[row] for row in kept),
         licences=rows.licences,
+        groups=tuple(rows.groups[row] for row in kept) if rows.groups else (),
         strong=rows.strong[kept],
         weak=rows.weak[kept],
     )

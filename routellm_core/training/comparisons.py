@@ -20,8 +20,9 @@ from routellm_core.rows.types import (
     TrainingRows,
 )
 from routellm_core.training.checks import RARE
+from routellm_core.training.crossfit import group_numbers
 
-__all__ = ["ModelBattles", "model_battles", "models_named"]
+__all__ = ["Comparisons", "comparisons_of", "models_named"]
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -30,7 +31,7 @@ _OPPONENTS: Final = 8
 
 
 @dataclass(frozen=True, eq=False)
-class ModelBattles:
+class Comparisons:
     """Comparisons of M models on p prompts.
 
     Attributes:
@@ -40,6 +41,7 @@ class ModelBattles:
         model_a, model_b: shape (n,), indices into ``models``.
         gain: shape (n,), quality of model_a minus model_b.
         weights: shape (n,), positive.
+        group: shape (p,), the same number for prompts that are not independent of each other.
     """
 
     models: tuple[str, ...]
@@ -49,6 +51,7 @@ class ModelBattles:
     model_b: Indices
     gain: Floats
     weights: Floats
+    group: Indices
 
     def __len__(self) -> int:
         return len(self.gain)
@@ -60,22 +63,22 @@ class ModelBattles:
         seen[self.prompt, self.model_b] = True
         return {model: int(count) for model, count in zip(self.models, seen.sum(axis=0), strict=True)}
 
-    def of_models(self, models: Sequence[str]) -> ModelBattles:
+    def of_models(self, models: Sequence[str]) -> Comparisons:
         """Return the comparisons among ``models`` alone, renumbered in their order."""
         number = {model: place for place, model in enumerate(models)}
         place = np.array([number.get(model, -1) for model in self.models], dtype=np.intp)
         return self._selected((place[self.model_a] >= 0) & (place[self.model_b] >= 0), tuple(models), place)
 
-    def about(self, models: Sequence[str]) -> ModelBattles:
+    def about(self, models: Sequence[str]) -> Comparisons:
         """Return the comparisons in which at least one of ``models`` takes part."""
         asked = np.isin(np.array(self.models), list(models))
         return self._selected(
             asked[self.model_a] | asked[self.model_b], self.models, np.arange(len(self.models), dtype=np.intp)
         )
 
-    def _selected(self, kept: npt.NDArray[np.bool_], models: tuple[str, ...], place: Indices) -> ModelBattles:
+    def _selected(self, kept: npt.NDArray[np.bool_], models: tuple[str, ...], place: Indices) -> Comparisons:
         used, prompt = np.unique(self.prompt[kept], return_inverse=True)
-        return ModelBattles(
+        return Comparisons(
             models=models,
             prompts=tuple(self.prompts[row] for row in used),
             prompt=prompt.astype(np.intp),
@@ -83,11 +86,12 @@ class ModelBattles:
             model_b=place[self.model_b[kept]],
             gain=self.gain[kept],
             weights=self.weights[kept],
+            group=self.group[used],
         )
 
     def without_rare(
         self, *, needed: Iterable[str] = (), known: Iterable[str] = ()
-    ) -> tuple[ModelBattles, dict[str, int]]:
+    ) -> tuple[Comparisons, dict[str, int]]:
         """Leave out models that were compared on fewer than ``RARE`` prompts, and say which.
 
         Args:
@@ -136,12 +140,12 @@ def models_named(rows: TrainingRows) -> tuple[str, ...]:
     return tuple(found)
 
 
-def model_battles(rows: TrainingRows, *, strong_model: str, weak_model: str, seed: int = 0) -> ModelBattles:
+def comparisons_of(rows: TrainingRows, *, strong_model: str, weak_model: str, seed: int = 0) -> Comparisons:
     """Make comparisons of rows.
 
     A battle's gain is 1, 0 or -1. Of quality rows every two models that answered a prompt are compared, each pair with
     the weight 2/m for m models: the sum is then that of a regression with an effect of its own for every prompt.
-    Strong/weak rows compare the named pair.
+    Strong/weak rows compare the named pair. Weights are relative to the rows' mean.
 
     Args:
         rows: of any kind.
@@ -174,15 +178,26 @@ def model_battles(rows: TrainingRows, *, strong_model: str, weak_model: str, see
             )
         table += [(prompts.setdefault(prompt, len(prompts)), *facts) for prompt, *facts in compared]  # type: ignore[misc]
     prompt, model_a, model_b, gain, weights = (np.array(column) for column in zip(*table, strict=True))
-    return ModelBattles(
+    return Comparisons(
         models=models,
         prompts=tuple(prompts),
         prompt=prompt.astype(np.intp),
         model_a=model_a.astype(np.intp),
         model_b=model_b.astype(np.intp),
         gain=gain.astype(np.float64),
-        weights=weights.astype(np.float64),
+        weights=weights.astype(np.float64) / float(rows.weights.mean()),
+        group=_groups(rows, prompts),
     )
+
+
+def _groups(rows: TrainingRows, place: Mapping[str, int]) -> Indices:
+    """Number the groups of the distinct prompts, shape (p,)."""
+    of_row = group_numbers(rows.prompts, rows.groups)
+    groups = np.empty(len(place), dtype=np.intp)
+    groups[[place[prompt] for prompt in rows.prompts if prompt in place]] = [
+        number for prompt, number in zip(rows.prompts, of_row.tolist(), strict=True) if prompt in place
+    ]
+    return groups
 
 
 def _parts(rows: TrainingRows) -> tuple[RowsOfOneKind, ...]:

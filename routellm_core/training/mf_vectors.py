@@ -1,4 +1,4 @@
-"""Vectors of many models: from a fit to a checkpoint, and back to where further models can be fitted beside them."""
+"""Utilities of models as an ``mf`` checkpoint, and back to where further models can be fitted beside them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import numpy.typing as npt
 
 from routellm_core.embeddings.base import Embeddings
 from routellm_core.errors import ConfigError
-from routellm_core.training.adaptation import constant_direction, folds_by_prompt
-from routellm_core.training.many_models.battles import ModelBattles
-from routellm_core.training.many_models.fit import GainScale, ModelDesign, ModelsFit
+from routellm_core.training.comparisons import Comparisons
 from routellm_core.training.mf_start import MfStart
+from routellm_core.training.regression import GainScale, Utilities
 
-__all__ = ["KnownModels", "ModelVectors", "fitted_vectors"]
+__all__ = ["KnownModels", "ModelVectors", "constant_direction", "fitted_vectors"]
 
 Floats = npt.NDArray[np.float64]
 _LATENT: Final = 32
@@ -37,17 +36,51 @@ class ModelVectors:
     traffic: str
 
 
-def fitted_vectors(design: ModelDesign, fit: ModelsFit, embeddings: Embeddings, seed: int) -> ModelVectors:
-    """Return a fit as vectors; ``embeddings`` are of the training prompts, shape (p, d)."""
+def constant_direction(embeddings: npt.NDArray[np.floating]) -> Floats:
+    """Return u with u · e = 1, shape (d,): ``mf`` has no bias, so the embedding must supply it.
+
+    Our own embedders end in a constant 1. Others have vectors around a common mean; there u · e is 1 as nearly as least
+    squares makes it.
+    """
+    ones = np.flatnonzero((embeddings == 1.0).all(axis=0))
+    if len(ones):
+        return np.asarray(np.eye(embeddings.shape[1])[ones[-1]])
+    values = embeddings.astype(np.float64)
+    gram = values.T @ values
+    small = 1e-6 * np.trace(gram) / len(gram)
+    return np.asarray(np.linalg.solve(gram + small * np.eye(len(gram)), values.sum(axis=0)))
+
+
+def fitted_vectors(
+    models: tuple[str, ...],
+    utilities: Utilities,
+    scale: GainScale,
+    embeddings: Embeddings,
+    *,
+    prior: Floats | None,
+    seed: int,
+) -> ModelVectors:
+    """Return a fit of models as vectors; only differences count, so the vectors are around 0, where they are shortest.
+
+    Args:
+        models: M names.
+        utilities: of them.
+        scale: from gains to probabilities.
+        embeddings: of the training prompts, shape (p, d).
+        prior: a direction that models added later may differ in, shape (d,), or None.
+        seed: chooses the reference prompts.
+    """
     constant = constant_direction(embeddings)
-    vectors = fit.scale.slope * (fit.directions + fit.offsets[:, None] * constant)
-    basis = _latent_basis(embeddings, np.vstack([constant, design.prior, vectors]))
+    vectors = scale.slope * (utilities.directions + utilities.offsets[:, None] * constant)
+    vectors -= vectors.mean(axis=0)
+    always = [constant, *([] if prior is None else [prior]), *vectors]
+    basis = _latent_basis(embeddings, np.vstack(always))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(embeddings))[:_REFERENCE])
     return ModelVectors(
-        models=design.battles.models,
+        models=models,
         vectors=vectors @ basis.T,
         projection=basis,
-        scale=fit.scale,
+        scale=scale,
         reference=embeddings[chosen].astype(np.float64) @ basis.T,
         traffic=f"{len(chosen)} of the training prompts; calibrate on your own traffic where it differs",
     )
@@ -96,28 +129,44 @@ class KnownModels:
             base=base,
         )
 
-    @property
-    def gains(self) -> dict[str, Floats]:
-        """Vectors by model, shape (k,) each, in units of quality."""
-        return dict(zip(self.models, self.vectors / self.scale.slope, strict=True))
+    def prior(self, comparisons: Comparisons, values: Floats) -> Utilities:
+        """Return the models' utilities, a new model's being those of a known one of its quality.
 
-    def design(self, battles: ModelBattles, values: Floats, *, seed: int) -> ModelDesign:
-        """Return comparisons with the models of this checkpoint held fixed; ``values`` are the prompts' components."""
-        unknown = np.full(len(self.projection), np.nan)
-        gains = self.gains
-        return ModelDesign(
-            battles,
-            values,
-            # Where the checkpoint's own models differ most, a new one will too: it starts from that direction.
-            prior=np.linalg.svd(self.vectors - self.vectors.mean(axis=0), full_matrices=False)[2][0],
-            semantic=values.shape[1],
-            folds=folds_by_prompt(battles.prompts, seed=seed),
-            fixed=values @ np.stack([gains.get(model, unknown) for model in battles.models]).T,
-        )
+        Args:
+            comparisons: of new models with known ones.
+            values: the prompts' components, shape (p, k).
+        """
+        vectors = self.vectors / self.scale.slope
+        levels = (values @ vectors.T).mean(axis=0)
+        slope = (levels - levels.mean()) @ (vectors - vectors.mean(axis=0)) / max(float(levels.var()), 1e-12)
+        slope /= len(levels)
+        directions = np.zeros((len(comparisons.models), vectors.shape[1]))
+        for place, model in enumerate(comparisons.models):
+            if model in self.models:
+                directions[place] = vectors[self.models.index(model)]
+        known = np.isin(np.array(comparisons.models), self.models)
+        for place in map(int, np.flatnonzero(~known)):
+            quality = _quality(comparisons, place, known, values @ directions.T)
+            directions[place] = vectors.mean(axis=0) + slope * (quality - levels.mean())
+        return Utilities(directions, np.zeros(len(directions)))
 
     def projected(self, prompts: Sequence[str]) -> Floats:
         """Return the prompts' components, shape (n, k)."""
         return np.asarray(self.base.embedder.embed(list(prompts)).astype(np.float64) @ self.projection.T)
+
+
+def _quality(comparisons: Comparisons, model: int, known: npt.NDArray[np.bool_], utilities: Floats) -> float:
+    """Return a new model's mean utility, from its comparisons with known ones."""
+    found, weights = [], []
+    for mine, other, sign in (
+        (comparisons.model_a, comparisons.model_b, 1.0),
+        (comparisons.model_b, comparisons.model_a, -1.0),
+    ):
+        rows = np.flatnonzero((mine == model) & known[other])
+        found.append(utilities[comparisons.prompt[rows], other[rows]] + sign * comparisons.gain[rows])
+        weights.append(comparisons.weights[rows])
+    joined, weight = np.concatenate(found), np.concatenate(weights)
+    return float(np.average(joined, weights=weight)) if len(joined) else float(utilities[:, known].mean())
 
 
 def _latent_basis(embeddings: Embeddings, always: Floats) -> Floats:
