@@ -17,7 +17,7 @@ from dspy_routellm.fields import input_text
 from dspy_routellm.lm import RouteLLM
 from dspy_routellm.measurement import MeasuredExample, Measurement
 from dspy_routellm.routed import Routed
-from dspy_routellm.routing import Routing, build_routing
+from dspy_routellm.routing import Routing
 from routellm_core import Router
 from routellm_core.errors import ConfigError
 from routellm_core.routers.base import checked_scores
@@ -96,7 +96,7 @@ def measure(
     failures = {tier: sum(run.failed for run in done) for tier, done in runs.items()}
     if any(failures.values()):
         logger.warning("runs that failed and count as %g: %s", failure_score, failures)
-    return Measurement(routing.router, routing.selector.pair, tuple(rows), failures)
+    return Measurement(routing.router, routing.pair, tuple(rows), failures)
 
 
 def _parts(
@@ -115,8 +115,8 @@ def _parts(
         return source.routing, inner
     if strong is None or weak is None:
         raise ConfigError("give lm=RouteLLM(...), or both strong_lm and weak_lm, or measure a Routed program")
-    built = build_routing(router=router, threshold=0.5, strong=strong, weak=weak, route_fields=route_fields)
-    return built, inner
+    options = {"router": router, "threshold": 0.5, "strong": strong, "weak": weak, "route_fields": route_fields}
+    return Routing(options), inner
 
 
 def _check(devset: Any, metric: Any) -> None:
@@ -162,15 +162,14 @@ def _run_all(
 
 
 def _counting_lm(child: ChildModel) -> dspy.LM:
-    """Return an LM over the model's own engines, with a history of its own.
+    """Return an LM over the model's own engine, with a history of its own.
 
     DSPy's cache keeps the usage of an engine's answers, but not that of its built-in LM.
     """
     if not isinstance(child.lm.engine, str):
         return child.lm.copy()
-    engine = _OneModel(child)
     return dspy.LM(
-        child.name, engine=engine, async_engine=_AsyncOneModel(child), cache=child.lm.cache,
+        child.name, engine=_OneModel(child), async_engine=_AsyncOneModel(child), cache=child.lm.cache,
         num_retries=child.lm.num_retries, **child.generation,
     )  # fmt: skip
 
@@ -185,8 +184,7 @@ class _OneModel:
         raise AttributeError(name)
 
     def complete(self, request: Request) -> Response:
-        answer: Response = self._child.engine().complete(self._child.request(request))
-        return answer
+        return self._child.complete(request)
 
 
 class _AsyncOneModel:
@@ -194,8 +192,7 @@ class _AsyncOneModel:
         self._child = child
 
     async def complete(self, request: Request) -> Response:
-        answer: Response = await self._child.async_engine().complete(self._child.request(request))
-        return answer
+        return await self._child.acomplete(request)
 
 
 def _number(result: Any) -> float:
