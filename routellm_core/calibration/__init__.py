@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from routellm_core.calibration.cost import calibrate_cost
 from routellm_core.calibration.curves import PromptCosts, PromptQuality
+from routellm_core.calibration.measured import MeasuredExample, Measurement
 from routellm_core.calibration.quality import calibrate_quality
 from routellm_core.calibration.quantiles import (
     score_quantiles,
@@ -35,6 +36,8 @@ __all__ = [
     "CalibrationSource",
     "CurvePoint",
     "Estimate",
+    "MeasuredExample",
+    "Measurement",
     "PromptCosts",
     "PromptQuality",
     "PromptSource",

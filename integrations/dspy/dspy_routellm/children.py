@@ -14,6 +14,7 @@ from typing import Any
 import dspy
 from dspy.clients import execution
 from dspy.clients.backend_selection import CLIENT_KEYS
+from dspy.clients.engines import AsyncLiteLLMEngine, LiteLLMEngine
 from dspy.lm15 import (
     Config,
     LM15Error,
@@ -138,6 +139,8 @@ class ChildModel:
         own = self._own_request(request, options.body)
         call = execution.prepare(lm, own, None, {"cache": False}, asynchronous=is_async)
         engine, canonical, _ = execution._engine(lm, call, is_async)
+        if isinstance(engine, (LiteLLMEngine, AsyncLiteLLMEngine)):
+            import_litellm()  # with its price map from the package; DSPy's own import would ask the internet
         return engine, canonical or own
 
     def _own_request(self, request: Request, body: Mapping[str, Any]) -> Request:

@@ -50,7 +50,7 @@ MATERIAL = frozenset(
 )  # fmt: skip
 """Last words of the names of inputs that hold material, such as ``passages`` and ``retrieved_context``."""
 
-_PROGRESS = ("trajectory", "repl_history", "tool_call_results")
+_PROGRESS = frozenset({"trajectory", "repl_history", "tool_call_results"})
 _WORKING_TYPES = (dspy.History, dspy.Tool, dspy.ToolCalls)
 
 _CHAT_HEADER = re.compile(r"^\[\[ ## (\w+) ## \]\][ \t]*$", re.MULTILINE)
@@ -171,11 +171,12 @@ def read_request(request: Request, route_fields: Sequence[str] | None = None) ->
     for index, text in reversed(users):
         fields = _rendered_fields(text, names)
         if fields is not None:
-            values = (
-                value for name, value in fields.items() if name in names.wanted or not names.known & fields.keys()
-            )
+            is_own = not names.known & fields.keys()  # of a prompt that an adapter made for itself
+            values = (value for name, value in fields.items() if is_own or name in names.wanted)
             asked = "\n\n".join(filter(None, map(_without_media, values))) or None
-            return Asked(asked, index, True, any(fields.get(name) for name in _PROGRESS))
+            # Adapters render a trajectory as fields of its own.
+            steps = fields.keys() - set(names.rendered) if not is_own and _PROGRESS & fields.keys() else ()
+            return Asked(asked, index, True, bool(steps) or any(fields.get(name) for name in _PROGRESS))
     for index, text in reversed(users):
         if plain := _without_media(text):
             return Asked(plain, index)

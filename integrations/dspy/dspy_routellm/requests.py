@@ -185,7 +185,8 @@ def dspy_errors() -> Iterator[None]:
         notes = " ".join(getattr(error, "__notes__", ()))
         if not notes or not isinstance(error, LM15Error):
             raise
-        told = f"{error.message}. {notes}"
+        said, line, advice = error.message.partition("\n")
+        told = f"{said}. {notes}{line}{advice}"
         raise type(error)(
             told, provider=error.provider, status=error.status, retry_after=error.retry_after
         ) from error.__cause__

@@ -14,7 +14,7 @@ from dspy_routellm.children import ChildModel, build_child
 from dspy_routellm.fields import ExtractFromRequest, checked_route_fields
 from dspy_routellm.requests import routed_on
 from dspy_routellm.saving import dump_router, import_path, imported, load_saved_router
-from routellm_core import Router, RoutingDecision, load_config
+from routellm_core import ModelSelector, Router, RoutingDecision, load_config
 from routellm_core import adapters as core
 from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.errors import ConfigError
@@ -92,6 +92,16 @@ class Routing:
     def pair(self) -> ModelPair:
         """Their names."""
         return self.core.pair
+
+    @property
+    def selector(self) -> ModelSelector:
+        """What decides."""
+        return self.core.selector
+
+    @property
+    def resilience(self) -> ResiliencePolicy:
+        """Attempts of a model, and when the other one is asked."""
+        return self.core.policy
 
     @property
     def threshold(self) -> float:
