@@ -14,13 +14,14 @@ from routellm_core.backends.chat import LiteLLMBackend
 from routellm_core.errors import BackendError
 from routellm_core.providers.endpoints import secrets_of
 from routellm_core.providers.errors import backend_error
+from routellm_core.providers.events import Events
 from routellm_core.providers.litellm import import_litellm, litellm_arguments
 from routellm_core.providers.redaction import safe_cause
 
-__all__ = ["send_through_litellm"]
+__all__ = ["dropped_fields", "send_through_litellm"]
 
-# What a client may say about a call. Anything else would be an argument of litellm's own: api_base, say, would send
-# the provider's key to a server of the client's choice.
+# What a client may say about a call in litellm's arguments. Any other would be one of litellm's own: api_base, say,
+# would send the provider's key to a server of the client's choice.
 _PARAMETERS = {
     "chat/completions": """
         audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens messages
@@ -41,6 +42,19 @@ _PARAMETERS = {
     "embeddings": "dimensions encoding_format input model user",
 }
 _ALLOWED = {operation: frozenset(names.split()) for operation, names in _PARAMETERS.items()}
+_OPENAI_PROTOCOL = """
+    azure custom_openai deepinfra fireworks_ai hosted_vllm litellm_proxy lm_studio openai openrouter together_ai vllm
+"""
+_TAKE_ANY_FIELD = frozenset(_OPENAI_PROTOCOL.split())
+# litellm's own arguments. None of them would reach it; they are refused, since a client that sends one means it.
+_OWN_ARGUMENTS = """
+    additional_drop_params allowed_openai_params api_base api_key api_version base_model base_url cache caching client
+    context_window_fallback_dict custom_llm_provider default_headers drop_params extra_body extra_headers extra_query
+    fallbacks headers input_cost_per_token max_retries mock_response model_list num_retries organization
+    output_cost_per_token request_timeout retry_strategy ssl_verify success_callback failure_callback timeout
+"""
+_LITELLM_S_OWN = frozenset(_OWN_ARGUMENTS.split())
+_PREFIXES_OF_ITS_OWN = ("aws_", "azure_", "gcp_", "litellm_", "mock_", "oci_", "s3_", "vertex_", "watsonx_")
 _REFUSED_BY_THE_SDK = re.compile(r"unexpected keyword argument '(\w+)'")
 _NEEDED = {"completions": "prompt", "responses": "input"}  # optional for OpenAI, positional for litellm
 _FUNCTIONS = {"completions": "atext_completion", "responses": "aresponses", "embeddings": "aembedding"}
@@ -48,7 +62,7 @@ _FUNCTIONS = {"completions": "atext_completion", "responses": "aresponses", "emb
 
 async def send_through_litellm(
     model: ModelSettings, operation: str, parameters: Mapping[str, Any]
-) -> bytes | AsyncIterator[bytes]:
+) -> bytes | AsyncIterator[Events]:
     """Call ``model`` once.
 
     Args:
@@ -60,17 +74,9 @@ async def send_through_litellm(
         the answer as JSON, or, where the parameters say ``stream``, its events.
 
     Raises:
-        BackendError: the call failed, also from the iterator; or the parameters hold one that OpenAI does not have.
+        BackendError: the call failed, also from the iterator; or the parameters hold one of litellm's own.
     """
-    for name in parameters:
-        if name not in _ALLOWED[operation]:
-            raise _bad_request(
-                f"unknown parameter {name!r}: model {model.model!r} is reached through litellm, which takes OpenAI's "
-                "parameters of this operation only. Set it in the model's `extra` where every call should have it",
-                model.model,
-                name,
-                "unknown_parameter",
-            )
+    parameters = _passed(model, operation, parameters)
     needed = _NEEDED.get(operation)
     if needed is not None and parameters.get(needed) in (None, []):
         raise _bad_request(f"you must provide {needed!r}", model.model, needed, "missing_required_parameter")
@@ -87,20 +93,50 @@ async def send_through_litellm(
     return _events(answer, model, operation)
 
 
-async def _events(chunks: AsyncIterator[Any], model: ModelSettings, operation: str) -> AsyncIterator[bytes]:
+def dropped_fields(model: ModelSettings, operation: str, parameters: Mapping[str, Any]) -> list[str]:
+    """Return the fields of a request that a model behind litellm would not understand, and does not get.
+
+    Servers of OpenAI's protocol get them beside OpenAI's own, as they would where they are relayed to.
+    """
+    if model.model.partition("/")[0] in _TAKE_ANY_FIELD:
+        return []
+    return [name for name in parameters if name not in _ALLOWED[operation]]
+
+
+def _passed(model: ModelSettings, operation: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return litellm's parameters of a call: those of OpenAI, and what else the model may understand as extra body."""
+    others = {name: value for name, value in parameters.items() if name not in _ALLOWED[operation]}
+    for name in others:
+        if name in _LITELLM_S_OWN or name.startswith(_PREFIXES_OF_ITS_OWN):
+            raise _bad_request(
+                f"unknown parameter {name!r}: how model {model.model!r} is called is no matter of a request. Set it in "
+                "the model's settings where every call should have it",
+                model.model,
+                name,
+                "unknown_parameter",
+            )
+    if not others:
+        return parameters
+    known = {name: value for name, value in parameters.items() if name not in others}
+    if dropped_fields(model, operation, others):
+        return known
+    return {**known, "extra_body": {**(model.extra.get("extra_body") or {}), **others}}
+
+
+async def _events(chunks: AsyncIterator[Any], model: ModelSettings, operation: str) -> AsyncIterator[Events]:
     names_events = operation == "responses"
     try:
         async for chunk in chunks:
             record = _record(chunk, operation)
             name = b"event: " + str(record.get("type", "message")).encode() + b"\n" if names_events else b""
-            yield name + b"data: " + to_json(record) + b"\n\n"
+            yield Events(name + b"data: " + to_json(record) + b"\n\n", [record])
     except Exception as error:
         raise _translated(error, model) from safe_cause(error, secrets_of(model))
     finally:
         if hasattr(chunks, "aclose"):  # a client that leaves early must free the connection
             await chunks.aclose()
     if not names_events:
-        yield b"data: [DONE]\n\n"
+        yield Events(b"data: [DONE]\n\n", [])
 
 
 def _translated(error: Exception, model: ModelSettings) -> BackendError:

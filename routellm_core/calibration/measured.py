@@ -10,12 +10,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from routellm_core.calibration.cost import calibrate_cost
 from routellm_core.calibration.curves import PromptCosts, PromptQuality
-from routellm_core.calibration.quality import calibrate_quality
 from routellm_core.calibration.results import CalibratedThreshold, CurvePoint
 from routellm_core.calibration.saved import Calibration
-from routellm_core.calibration.share import calibrate_share, share_curve
+from routellm_core.calibration.targets import calibrate_cost, calibrate_quality, calibrate_share, share_curve
 from routellm_core.errors import CalibrationError, ConfigError
 from routellm_core.routers.base import Router, checked_scores
 from routellm_core.types import FloatArray, ModelPair

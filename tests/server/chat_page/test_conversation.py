@@ -9,7 +9,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from routellm_core import ModelSelector
-from routellm_core.calibration.quantiles import share_at_threshold
+from routellm_core.calibration.ranking import share_at_threshold
 from routellm_core.testing.local_models import LocalModelServer
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def test_retry_asks_again_with_the_choices_of_now(page: ChatPage, serve: Serve) 
     page.open(serve())
     page.ask(HARD)
     page.choose("weak")
-    page.one('.actions [aria-label="Ask again"]').click()
+    page.one('.actions [aria-label="Retry, ask again"]').click()
     page.wait(lambda: page.one(".turn").get_attribute("data-tier") == "weak", "the other model's answer")
     page.ended()
     assert len(page.all(".turn")) == 1
