@@ -75,7 +75,9 @@ def openai_endpoint(model: ModelSettings, environment: Mapping[str, str] | None 
         provider, name = ("openai" if _is_openai_name(model) else ""), model.model
     if provider == "openai":
         base = model.api_base or variables.get("OPENAI_BASE_URL") or variables.get("OPENAI_API_BASE")
-        return _endpoint(model, base or _OPENAI, name, variables.get("OPENAI_API_KEY"))
+        endpoint = _endpoint(model, base or _OPENAI, name, variables.get("OPENAI_API_KEY"))
+        # Without a key for OpenAI itself, litellm says which one is missing, before anything is sent.
+        return endpoint if base or "Authorization" in endpoint.headers else None
     if provider == "hosted_vllm":
         base = model.api_base or variables.get("HOSTED_VLLM_API_BASE")
         return _endpoint(model, base, name, variables.get("HOSTED_VLLM_API_KEY")) if base else None

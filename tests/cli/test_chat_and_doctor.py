@@ -35,8 +35,8 @@ def test_a_conversation_keeps_its_history_and_survives_an_error(routellm: Run, l
     assert done.stdout.count("status 400") == 2
 
 
-def test_without_a_key_the_error_says_what_to_set(routellm: Run, local_models: LocalModelServer) -> None:
-    done = routellm("chat", "Hello", *MODELS, "--api-base", local_models.base_url)
+def test_without_a_key_the_error_says_what_to_set(routellm: Run) -> None:
+    done = routellm("chat", "Hello", *MODELS)
     assert done.returncode == 1
     assert "OPENAI_API_KEY" in done.stderr
     assert "Traceback" not in done.stderr
