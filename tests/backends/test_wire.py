@@ -92,10 +92,10 @@ async def test_behind_litellm_a_missing_field_is_the_client_s_fault(
     assert (caught.value.status_code, caught.value.param) == (400, field)
 
 
-async def test_behind_litellm_a_parameter_that_the_provider_s_sdk_does_not_know_is_the_client_s_fault(
+async def test_behind_litellm_an_argument_of_litellm_s_own_is_the_client_s_fault(
     local_models: LocalModelServer,
 ) -> None:
-    with pytest.raises(BackendError, match="tools") as caught:
-        await call(local_models, "completions", relay=False, tools=[])
+    with pytest.raises(BackendError, match="api_base") as caught:
+        await call(local_models, "completions", relay=False, api_base="http://127.0.0.1:1")
     assert (caught.value.status_code, caught.value.retryable) == (400, False)
-    assert (caught.value.param, caught.value.code) == ("tools", "unknown_parameter")
+    assert (caught.value.param, caught.value.code) == ("api_base", "unknown_parameter")
