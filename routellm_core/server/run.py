@@ -33,6 +33,7 @@ __all__ = ["AppFactory", "run_server", "server_config"]
 
 logger = logging.getLogger(__name__)
 
+_PATIENCE_SECONDS = 30  # a worker that loads new routers on a busy machine does not answer its parent for a while
 _LOG_FORMAT = "%(levelname)s %(name)s: %(message)s"
 
 
@@ -136,6 +137,7 @@ def server_config(app: Any, settings: ServerSettings, **options: Any) -> uvicorn
         app,
         http=guarded(settings),  # type: ignore[arg-type]
         timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
+        timeout_worker_healthcheck=_PATIENCE_SECONDS,
         server_header=False,
         **options,
     )
