@@ -19,7 +19,7 @@ from routellm_core.testing.local_models import LocalModelServer
 
 DOCUMENTATION = Path(__file__).parents[1] / "docs"
 QUESTIONS = [
-    "Which file holds the configuration?",
+    "Where is the configuration file?",
     "Why does a threshold that was calibrated on one kind of traffic send a different share of another kind to the "
     "strong model, and how would you correct for that?",
 ]
