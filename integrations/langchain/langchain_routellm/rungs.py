@@ -31,6 +31,7 @@ __all__ = [
     "base_model",
     "build_rung",
     "built_from",
+    "called_by",
     "common_profile",
     "configured",
     "is_named",
@@ -104,15 +105,26 @@ def built_from(settings: ModelSettings) -> tuple[str, str] | None:
     """
     provider, slash, _ = settings.model.partition("/")
     known = _PACKAGES.get(provider) if slash else None
-    if known is None or settings.model_fields_set & _OWN_SETTINGS:
+    if known is None or any(_is_set(settings, name) for name in _OWN_SETTINGS):
         return None
     return known if find_spec("langchain") and find_spec(known[1]) else None
+
+
+def _is_set(settings: ModelSettings, name: str) -> bool:
+    default = type(settings).model_fields[name].get_default(call_default_factory=True)
+    return bool(getattr(settings, name) != default)
+
+
+def called_by(settings: ModelSettings) -> str:
+    """Say what calls a model of that name, for ``routellm doctor``."""
+    found = built_from(settings)
+    return "the core, through litellm where needed" if found is None else found[1].replace("_", "-")
 
 
 def _built(settings: ModelSettings, options: Mapping[str, Any]) -> BaseChatModel:
     given = {name: options[name] for name in CLIENT_SETTINGS if options.get(name) is not None}
     own: dict[str, Any] = {"api_base": settings.api_base, "api_key": settings.api_key}
-    own["timeout"] = settings.timeout if "timeout" in settings.model_fields_set else None
+    own["timeout"] = settings.timeout if _is_set(settings, "timeout") else None
     client = {**given, **{name: value for name, value in own.items() if value is not None}}
     model = _native(settings, client)
     if model is None:
