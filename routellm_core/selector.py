@@ -16,7 +16,7 @@ from functools import cached_property, lru_cache, partial
 from typing import Any, Literal, Self, TypeAlias
 
 from routellm_core.backends.base import ModelSettings
-from routellm_core.calibration import CalibrationSource, fitting_calibration, resolve_threshold
+from routellm_core.calibration import CalibrationSource, calibrations_by_router, resolve_threshold
 from routellm_core.capabilities import Capabilities, capabilities_of, misfits
 from routellm_core.decision import StrongShare, decide, requested_threshold
 from routellm_core.errors import BackendError, ConfigError, RoutingError, ScoringError, UnsupportedPromptError
@@ -124,7 +124,8 @@ class ModelSelector:
             raise ConfigError(f"sticky_release={sticky_release!r} must be a share of the threshold, from 0 to 1")
         self.router = load_router(router) if isinstance(router, str) else router
         self.pair = pair
-        self.calibration = fitting_calibration(calibration, self.router)
+        name = self.router.name
+        self.calibration = calibrations_by_router(calibration, {name: self.router}).get(name)
         requested = requested_threshold(threshold, strong_share)
         if requested is None and self.calibration is not None and self.calibration.result is not None:
             requested = self.calibration.result.threshold.value

@@ -12,8 +12,6 @@ from routellm_core.errors import ConfigError
 from routellm_core.routers.registry import router_class
 from routellm_core.rows.sources import RowSource, hub_or_path
 
-__all__ = ["PUBLISHED_THRESHOLDS", "is_published", "published_threshold"]
-
 PUBLISHED_THRESHOLDS = "routellm/lmsys-arena-human-preference-55k-thresholds"
 """RouteLLM's scores of its published checkpoints on Chatbot Arena prompts, one column per router."""
 _PUBLISHED_OWNER = "routellm/"
@@ -32,10 +30,7 @@ def is_published(name: str, options: Mapping[str, Any]) -> bool:
 def published_threshold(name: str, source: str, share: float) -> float:
     """Return the quantile of published scores that RouteLLM would take, interpolated linearly.
 
-    Args:
-        name: the router's, which is the column with its scores.
-        source: a file, or a data set on the Hub as ``owner/name``.
-        share: of strong calls, in [0, 1].
+    ``source`` is a file or a data set on the Hub, ``owner/name``, with a column of scores per router.
 
     Raises:
         ConfigError: the source cannot be read, or has no such column of numbers in [0, 1].

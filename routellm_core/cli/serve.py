@@ -13,8 +13,6 @@ from routellm_core._optional import import_extra
 from routellm_core.cli._console import errors, say
 from routellm_core.cli._options import Config, StrongModel, Threshold, WeakModel, configuration
 
-__all__ = ["serve"]
-
 _PACKAGES = ("fastapi", "uvicorn", "aiohttp", "prometheus_client", "limits")
 
 

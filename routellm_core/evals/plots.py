@@ -11,8 +11,6 @@ from routellm_core._optional import import_extra
 from routellm_core._publish import publish_file
 from routellm_core.evals.runner import Evaluation
 
-__all__ = ["plot_cost_quality", "plot_reliability"]
-
 _COLUMN_WIDTH_INCHES = 3.35
 _DOTS_PER_INCH = 300
 # Okabe and Ito's palette, without its yellow (too light for lines) and with black kept for the oracle.
@@ -40,13 +38,7 @@ def plot_cost_quality(evaluation: Evaluation, path: Path) -> list[Path]:
     """Draw quality against the share of strong calls: routers with bands, chance, both models and the oracle.
 
     Bands are pointwise intervals of the gap recovered; that around chance covers random routers on these prompts.
-
-    Args:
-        evaluation: what to draw.
-        path: the file without suffix.
-
-    Returns:
-        the PNG and the SVG file.
+    ``path`` is the file without suffix; the PNG and the SVG file are returned.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -102,15 +94,7 @@ def _draw_baselines(axes: Any, evaluation: Evaluation) -> None:
 def plot_reliability(evaluation: Evaluation, path: Path) -> list[Path]:
     """Draw how often the strong model wins against the score, with the share of prompts as the size of the points.
 
-    Args:
-        evaluation: what to draw.
-        path: the file without suffix.
-
-    Returns:
-        the PNG and the SVG file.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
+    Arguments, result and errors are :func:`plot_cost_quality`'s.
     """
     with _styled():
         figure, axes = _new_figure(height=3.3)

@@ -10,8 +10,6 @@ import numpy as np
 from routellm_core.evals.runner import Evaluation
 from routellm_core.types import FloatArray
 
-__all__ = ["prompt_rows", "worst_rows"]
-
 
 def prompt_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     """Return a JSON-ready row for each router and prompt, in the benchmark's order.

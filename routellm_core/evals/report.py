@@ -19,25 +19,12 @@ from routellm_core.evals.prompt_rows import prompt_rows
 from routellm_core.evals.router_results import Estimate, RouterResult
 from routellm_core.evals.runner import Evaluation
 
-__all__ = [
-    "as_dict",
-    "fraction",
-    "markdown",
-    "markdown_table",
-    "percent",
-    "plain",
-    "write_report",
-    "write_tables",
-]
-
 
 def write_report(evaluation: Evaluation, folder: Path, *, with_plots: bool = True) -> list[Path]:
-    """Write everything about an evaluation into ``folder``.
+    """Write everything about an evaluation into ``folder`` and return the files, by the benchmark's name.
 
-    Returns:
-        the files: ``<benchmark>.json`` (all of it), ``.md`` (tables), ``_prompts.jsonl`` (see :func:`prompt_rows`),
-        ``_thresholds.csv``, ``_metrics.csv``, ``_groups.csv``, and the plots ``<benchmark>.png/.svg`` and
-        ``<benchmark>_reliability.png/.svg``.
+    They are ``.json`` (all of it), ``.md`` (tables), ``_prompts.jsonl`` (see :func:`prompt_rows`), ``_thresholds.csv``,
+    ``_metrics.csv``, ``_groups.csv``, and the plots ``.png/.svg`` and ``_reliability.png/.svg``.
 
     Raises:
         ConfigError: nothing can be written there.
@@ -130,33 +117,21 @@ def _cost_record(evaluation: Evaluation) -> dict[str, Any] | None:
 
 
 def _router_record(router: RouterResult) -> dict[str, Any]:
-    return {
-        "name": router.name,
-        "fingerprint": router.fingerprint,
-        "description": dict(router.description),
-        "rows": [{**asdict(row), "strong_share": row.strong_share} for row in router.rows],
-        "dollars_per_1000_prompts": router.dollars,
-        "metrics": {name: asdict(estimate) for name, estimate in router.metrics.items()},
-        "first_crossings": dict(router.first_crossings),
-        "dollars_at": router.dollars_at and dict(router.dollars_at),
-        "curve": {
-            "shares": router.curve.shares,
-            "quality": router.curve.quality,
-            "low": router.low,
-            "high": router.high,
-        },
-        "reliability": asdict(router.reliability),
-        "groups": [asdict(group) for group in router.groups],
-        "scores": router.scores,
-    }
+    record = asdict(router)
+    curve = {**record.pop("curve"), "low": record.pop("low"), "high": record.pop("high")}
+    del record["dollars"]
+    return {**record, "rows": _row_records(router), "dollars_per_1000_prompts": router.dollars, "curve": curve}
+
+
+def _row_records(router: RouterResult) -> list[dict[str, Any]]:
+    return [{**asdict(row), "strong_share": row.strong_share} for row in router.rows]
 
 
 def _threshold_records(evaluation: Evaluation) -> Iterable[dict[str, Any]]:
     for router in evaluation.routers:
-        for number, row in enumerate(router.rows):
-            dollars = router.dollars[number] if router.dollars else None
-            record = {**asdict(row), "strong_share": row.strong_share, "dollars_per_1000_prompts": dollars}
-            yield {"router": router.name, **record}
+        dollars: Sequence[float | None] = router.dollars or [None] * len(router.rows)
+        for row, paid in zip(_row_records(router), dollars, strict=True):
+            yield {"router": router.name, **row, "dollars_per_1000_prompts": paid}
 
 
 def _metric_records(evaluation: Evaluation) -> Iterable[dict[str, Any]]:

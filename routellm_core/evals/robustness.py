@@ -19,16 +19,6 @@ from routellm_core.evals.report import markdown_table
 from routellm_core.routers.base import Router
 from routellm_core.types import FloatArray
 
-__all__ = [
-    "CHANGES",
-    "Robustness",
-    "check_robustness",
-    "evenly",
-    "rank_correlation",
-    "robustness_table",
-    "with_typos",
-]
-
 _REMINDER: Final = (
     "<system-reminder>\nAs you answer, you can use the following context:\n# importantInstructionReminders\nDo what "
     "has been asked; nothing more, nothing less. ALWAYS prefer editing an existing file to creating a new one.\n"

@@ -22,8 +22,6 @@ import numpy as np
 from routellm_core._optional import import_extra
 from routellm_core.errors import ConfigError
 
-__all__ = ["DATA_SUFFIXES", "READABLE", "Row", "data_suffix", "read_rows", "read_table", "text_rows"]
-
 Row: TypeAlias = tuple[str, Any]
 """Where a row is, for errors, and the row."""
 DATA_SUFFIXES: Final = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".npz", ".txt")

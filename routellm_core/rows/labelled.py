@@ -23,7 +23,6 @@ import numpy as np
 
 from routellm_core.errors import ConfigError, did_you_mean
 from routellm_core.rows.cells import number_cell, outcome_cell, prompt_cell, text_cell, weight_cell
-from routellm_core.rows.pairs import joined_rows, pair_rows, refuse_mixed_units
 from routellm_core.rows.prompts import PromptRecord, read_records
 from routellm_core.rows.sources import RowSource
 from routellm_core.rows.types import (
@@ -33,6 +32,9 @@ from routellm_core.rows.types import (
     QualityRows,
     RowsOfOneKind,
     TrainingRows,
+    joined_rows,
+    pair_rows,
+    refuse_mixed_units,
 )
 
 __all__ = [
@@ -75,12 +77,9 @@ LABEL_COLUMNS: Final = (
 
 @dataclass(frozen=True)
 class LabelledRecords:
-    """The rows of one source, not yet looked into but for their kind.
+    """The rows of one source, of which nothing but the kind is looked into yet.
 
-    Attributes:
-        records: at least one.
-        kind: ``"strong/weak"``, ``"quality"`` or ``"preference"``.
-        columns: of the strong and the weak model's quality, for the first kind.
+    ``kind`` is ``"strong/weak"``, with the ``columns`` of both models' quality, ``"quality"`` or ``"preference"``.
     """
 
     records: Sequence[PromptRecord]
@@ -96,13 +95,9 @@ class LabelledRecords:
         pair: tuple[str, str] = DEFAULT_PAIR,
         columns: Sequence[str] = (),
     ) -> LabelledRecords | None:
-        """Read a source, or return None for one without rows.
+        """Read a source, or return None for one without rows; the arguments are :func:`load_rows`'s.
 
-        Args:
-            source: as for :func:`load_rows`.
-            column: the prompt's column.
-            pair: names of the strong and the weak model, after which columns may be called.
-            columns: further ones to keep.
+        ``columns`` are further ones to keep.
 
         Raises:
             ConfigError: columns of no kind, or rows that cannot be read.

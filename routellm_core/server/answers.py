@@ -39,6 +39,7 @@ __all__ = ["answer_embedding", "answer_request", "count_tokens"]
 logger = logging.getLogger(__name__)
 
 _EMBEDDINGS = "embeddings"
+_READ_OF_A_TEXT = 100_000  # characters from either end
 _ASKED_FOR_USAGE = ("chat/completions", "completions")  # the others tell it unasked
 
 
@@ -154,9 +155,21 @@ async def answer_embedding(request: Request, parsed: EmbeddingRequest) -> Respon
 
 
 def _turn_of(request: Request, parsed: OperationRequest) -> Turn:
-    key = request.scope["routellm"].key
-    client = "" if key is None else key.identity
-    return Turn.of(parsed.conversation(), parsed.sent, headers=request.headers, client=client)
+    record: RequestRecord = request.scope["routellm"]
+    messages = parsed.conversation()
+    if record.held > _READ_OF_A_TEXT:
+        messages = _clipped(messages)
+    client = "" if record.key is None else record.key.identity
+    return Turn.of(messages, parsed.sent, headers=request.headers, client=client)
+
+
+def _clipped(value: Any) -> Any:
+    """Return messages without the middle of very long texts: no router reads so far, and every look takes time."""
+    if isinstance(value, str):
+        return value if len(value) <= 2 * _READ_OF_A_TEXT else value[:_READ_OF_A_TEXT] + value[-_READ_OF_A_TEXT:]
+    if isinstance(value, dict):
+        return {name: _clipped(item) for name, item in value.items()}
+    return [_clipped(item) for item in value] if isinstance(value, list) else value
 
 
 class _RelayedStream(Response):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+from functools import lru_cache
 
 from starlette.datastructures import Headers, State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from routellm_core.errors import RouteLLMError
 from routellm_core.server.anthropic.backend import wanted_betas
-from routellm_core.server.connections import most_concurrent
 from routellm_core.server.error_responses import (
     SHUTTING_DOWN,
     RequestError,
@@ -117,7 +117,7 @@ class Gate:
     async def _admit(self, record: RequestRecord, headers: Headers) -> None:
         service = self._state.service
         key = service.access.key_of(_token(headers))
-        most = most_concurrent(service.settings)
+        most = service.most_concurrent
         if self._in_progress > most:
             raise RequestError(
                 f"the server is busy with {most} requests, its limit; try again",
@@ -151,6 +151,7 @@ def _is_local(host: str, scope: Scope) -> bool:
     return _is_this_machine(host) and server is not None and _is_this_machine(server[0])
 
 
+@lru_cache(maxsize=256)
 def _is_this_machine(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import re
 import sys
 import time
-import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +75,7 @@ class RequestRecord:
     def of(cls, method: str, path: str, wanted_id: str | None) -> RequestRecord:
         """Return the record of a request that begins."""
         fits = wanted_id is not None and _FITTING_ID.fullmatch(wanted_id)
-        return cls(wanted_id if fits and wanted_id else uuid.uuid4().hex, method, path)
+        return cls(wanted_id if fits and wanted_id else f"{random.getrandbits(128):032x}", method, path)
 
     def failed(self, error: Exception) -> None:
         """Write down why it failed, which the client is told in fewer words."""

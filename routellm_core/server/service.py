@@ -22,6 +22,7 @@ from routellm_core.providers.http import ModelClient
 from routellm_core.providers.redaction import redacted
 from routellm_core.server.access import AccessControl
 from routellm_core.server.anthropic.backend import MessagesBackend, MessagesReading
+from routellm_core.server.connections import most_concurrent
 from routellm_core.server.error_responses import RequestError
 from routellm_core.server.settings import ServerSettings
 from routellm_core.turns import Turn
@@ -79,6 +80,7 @@ class RoutingService:
         self.callers["messages"] = caller(
             self.messages, controller.models, reading=MessagesReading(), operation="messages"
         )
+        self.most_concurrent = most_concurrent(settings)
         self._created = int(time.time())
 
     async def decide(self, turn: Turn, *, model: str) -> RoutingDecision:
@@ -197,14 +199,17 @@ class RoutingService:
 
 
 def decision_headers(decision: RoutingDecision) -> dict[str, str]:
-    """Return the decision as ``x-routellm-…`` headers; texts are percent-encoded where a header could not hold them."""
+    """Return the decision as ``x-routellm-…`` headers; texts are percent-encoded where a header could not hold them.
+
+    Where nothing was scored, the reason may quote what a failed embedding call said.
+    """
     values = (
         decision.model,
         decision.tier,
         decision.router,
         None if decision.score is None else f"{decision.score:.6g}",
         None if decision.threshold is None else f"{decision.threshold:.6g}",
-        redacted(decision.reason)[:_LONGEST_REASON],  # it may quote what a failed embedding call said
+        (decision.reason if decision.score is not None else redacted(decision.reason))[:_LONGEST_REASON],
         decision.fallback_from,
     )
     return {

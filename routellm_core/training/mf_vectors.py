@@ -146,7 +146,8 @@ class KnownModels:
                 directions[place] = vectors[self.models.index(model)]
         known = np.isin(np.array(comparisons.models), self.models)
         for place in map(int, np.flatnonzero(~known)):
-            quality = _quality(comparisons, place, known, values @ directions.T)
+            # A model better or worse than all known ones is taken for the nearest: beyond them nothing is known.
+            quality = np.clip(_quality(comparisons, place, known, values @ directions.T), levels.min(), levels.max())
             directions[place] = vectors.mean(axis=0) + slope * (quality - levels.mean())
         return Utilities(directions, np.zeros(len(directions)))
 

@@ -20,6 +20,7 @@ from routellm_core.controller import Controller
 from routellm_core.server.app import create_app
 from routellm_core.server.run import server_config
 from routellm_core.server.settings import ServerSettings
+from routellm_core.testing.local_handlers import Operation
 from routellm_core.testing.local_models import LocalModelServer
 
 UPSTREAM_KEY = "upstream-secret-8f3a"
@@ -139,9 +140,9 @@ def build() -> Callable[..., RunningServer]:
 
 
 @pytest.fixture
-def upstream() -> Iterator[LocalModelServer]:
+def upstream(operations: Mapping[str, Operation]) -> Iterator[LocalModelServer]:
     """Models of one test's own, whose counters no other test touches."""
-    with LocalModelServer() as server:
+    with LocalModelServer(operations=operations) as server:
         yield server
 
 

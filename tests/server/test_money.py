@@ -128,7 +128,7 @@ def test_answers_without_a_price_are_told_of(serve: Any) -> None:
 
 class TestCachedInput:
     def test_it_has_its_own_price(self) -> None:
-        price = Price(1.0, 10.0, 0.1, 1.25)
+        price = Price(1.0, 10.0, cached_input_cost_per_token=0.1, cache_write_cost_per_token=1.25)
         assert price.dollars(10, 2, cached_tokens=5, written_tokens=4) == pytest.approx(1 + 0.5 + 5 + 20)
         assert Price(1.0, 10.0).dollars(10, 2, cached_tokens=5) == 30
 
@@ -147,7 +147,7 @@ class TestCachedInput:
             lambda body: {**operation.answer(body), "usage": usage}, operation.events, operation.required
         )
         monkeypatch.setitem(local_handlers._OPERATIONS, "chat/completions", answered)
-        monkeypatch.setattr(service, "price_of", lambda _model: Price(0.01, 1.0, 0.001))
+        monkeypatch.setattr(service, "price_of", lambda _model: Price(0.01, 1.0, cached_input_cost_per_token=0.001))
         running = serve(server={"api_keys": keys(100.0)})
         chat(running, "weak")
         assert spent(running) == pytest.approx(10 * 0.01 + 90 * 0.001 + 1.0)

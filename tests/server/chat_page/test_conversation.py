@@ -9,7 +9,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from routellm_core import ModelSelector
-from routellm_core.calibration.quantiles import share_at_threshold
+from routellm_core.calibration.ranking import share_at_threshold
 from routellm_core.testing.local_models import LocalModelServer
 
 if TYPE_CHECKING:

@@ -9,19 +9,18 @@ from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Any
 
-from routellm_core.testing.replies import completion
-
-__all__ = ["response", "response_events", "text_completion", "text_completion_chunks"]
+from routellm_core.testing.local_handlers import Operation
+from routellm_core.testing.replies import Reply, completion
 
 Json = dict[str, Any]
 _MESSAGE_PARTS = {"input_text": "text", "output_text": "text"}
 
 
-def text_completion(request: Mapping[str, Any]) -> Json:
+def text_completion(request: Mapping[str, Any], reply: Reply | None = None) -> Json:
     """Answer the body of POST /v1/completions with an object of OpenAI's ``text_completion`` schema."""
     prompts = [request["prompt"]] if isinstance(request["prompt"], str) else request["prompt"]
     chats = [
-        completion({**request, "logprobs": None, "messages": [{"role": "user", "content": str(prompt)}]})
+        completion({**request, "logprobs": None, "messages": [{"role": "user", "content": str(prompt)}]}, reply)
         for prompt in prompts
     ]
     choices = [
@@ -43,9 +42,9 @@ def text_completion(request: Mapping[str, Any]) -> Json:
     }
 
 
-def text_completion_chunks(request: Mapping[str, Any]) -> Iterator[Json]:
+def text_completion_chunks(request: Mapping[str, Any], reply: Reply | None = None) -> Iterator[Json]:
     """Answer the same as a stream: text word by word, finish, usage where it is asked for."""
-    whole = text_completion(request)
+    whole = text_completion(request, reply)
     base = {key: whole[key] for key in ("id", "object", "created", "model")}
     for choice in whole["choices"]:
         for piece in _words(choice["text"]):
@@ -55,9 +54,9 @@ def text_completion_chunks(request: Mapping[str, Any]) -> Iterator[Json]:
         yield {**base, "choices": [], "usage": whole["usage"]}
 
 
-def response(request: Mapping[str, Any]) -> Json:
+def response(request: Mapping[str, Any], reply: Reply | None = None) -> Json:
     """Answer the body of POST /v1/responses with an object of OpenAI's ``response`` schema."""
-    chat = completion(_as_chat(request))
+    chat = completion(_as_chat(request), reply)
     usage = chat["usage"]
     return {
         "id": f"resp_{uuid.uuid4().hex}",
@@ -90,9 +89,9 @@ def response(request: Mapping[str, Any]) -> Json:
     }
 
 
-def response_events(request: Mapping[str, Any]) -> Iterator[Json]:
+def response_events(request: Mapping[str, Any], reply: Reply | None = None) -> Iterator[Json]:
     """Answer the same as a stream of OpenAI's response events, in their order."""
-    whole = response(request)
+    whole = response(request, reply)
     begun = {**whole, "status": "in_progress", "output": [], "usage": None}
     numbers = count()
     for event in _events(whole, begun):
@@ -179,3 +178,10 @@ def _message(item: Mapping[str, Any]) -> Json:
 
 def _words(text: str) -> list[str]:
     return re.findall(r"\S+\s*|\s+", text)
+
+
+OPERATIONS = {
+    "completions": Operation(text_completion, text_completion_chunks, "prompt"),
+    "responses": Operation(response, response_events, "input", has_names=True),
+}
+"""What ``LocalModelServer(operations=…)`` takes."""

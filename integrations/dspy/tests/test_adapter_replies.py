@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import dspy_routellm_adapter_replies as replies  # loaded by conftest
 import pytest
 
 from routellm_core.testing.replies import completion
@@ -27,7 +28,8 @@ XML = (
 
 def reply(prompt: str, model: str = "big", system: str = "", **parameters: Any) -> str:
     messages = [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
-    return completion({"model": model, "messages": messages, **parameters})["choices"][0]["message"]["content"]
+    request = {"model": model, "messages": messages, **parameters}
+    return completion(request, replies.adapter_reply)["choices"][0]["message"]["content"]
 
 
 def test_chat_format() -> None:

@@ -1,4 +1,4 @@
-"""What the local models answer to prompts of DSPy's adapters: fields, in the format that the prompt asks for.
+"""What the local models answer here to prompts of DSPy's adapters: fields, in the format that the prompt asks for.
 
 The request alone is enough, since an adapter ends its prompt with the names and types of the wanted fields. The models
 have a skill that differs, so that programs, metrics and optimizers have something to find out: each can add and
@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from routellm_core.prompts import message_text
+from routellm_core.testing.replies import json_from_schema
 
-__all__ = ["adapter_reply", "with_fields"]
+__all__ = ["adapter_reply"]
 
 _CHAT = "Respond with the corresponding output fields, starting with the field "
 _JSON = "Respond with a JSON object in the following order of fields: "
@@ -57,6 +58,10 @@ def adapter_reply(request: Mapping[str, Any]) -> str | None:
     inputs = {match[1] or match[3]: (match[2] or match[4] or "").strip() for match in _INPUT.finditer(last[:start])}
     task = _Task(str(request["model"]), inputs, system)
     values = {name: task.value(name, kind or types.get(name, "str")) for name, kind in fields}
+    response_format = request.get("response_format") or {}
+    if response_format.get("type") == "json_schema":
+        filled = json_from_schema(response_format["json_schema"].get("schema", {}), last)
+        return json.dumps(_with_fields(filled, values) if last.startswith(_JSON, start) else filled)
     if last.startswith(_JSON, start):
         return json.dumps(values)
     if last.startswith(_XML, start):
@@ -65,12 +70,8 @@ def adapter_reply(request: Mapping[str, Any]) -> str | None:
     return "\n\n".join([*blocks, "[[ ## completed ## ]]"])
 
 
-def with_fields(filled: Any, reply: str) -> Any:
-    """Return a schema's filling with the plain values of a reply in JSON in the places of their type."""
-    try:
-        values = json.loads(reply)
-    except ValueError:  # the prompt asked for another format than the request
-        return filled
+def _with_fields(filled: Any, values: Mapping[str, Any]) -> Any:
+    """Return a schema's filling with the plain values in the places of their type."""
     if not isinstance(filled, dict):
         return filled
     fitting = {name: value for name, value in values.items() if type(value) is type(filled.get(name))}

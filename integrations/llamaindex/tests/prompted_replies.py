@@ -4,54 +4,47 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from routellm_core.prompts import message_text
+from routellm_core.testing.replies import json_from_schema
 
 __all__ = ["prompted_reply"]
 
 _REACT_TOOL = re.compile(r"> Tool Name: (?P<name>\S+)\n.*?Tool Args: (?P<schema>\{.*?\})\n", re.DOTALL)
-_COMPARED = re.compile(r"<answer of assistant ([AB])>\n(.*?)\n</answer of assistant \1>", re.DOTALL)
-_REFERENCE = re.compile(r"<reference answer>\n(.*?)\n</reference answer>", re.DOTALL)
 _TOOLS_BLOCK = re.compile(
     r"<Tools>\s*```json\n(?P<tools>\{.*?\})\n```\s*<User Question>\n(?P<question>.*?)\n", re.DOTALL
 )
-FromSchema = Callable[[Mapping[str, Any], str], Any]
 
 
-def prompted_reply(model: str, messages: Sequence[Mapping[str, Any]], text: str, from_schema: FromSchema) -> str | None:
+def prompted_reply(request: Mapping[str, Any]) -> str | None:
     """Return the reply that a prompt spells out, or None where it spells out none.
 
     - **ReAct** (a system text with tools and ``Thought: … Action: … Action Input: …``): an action with the tool whose
       name shares a word with the question, then an answer with what was observed.
     - **Sub-questions** (``<Tools>`` and ``<User Question>``): one for each tool, as JSON.
-    - **Comparisons** (two answers in ``<answer of assistant A>`` and ``…B>``): a verdict. The answer that holds the
-      reference answer is preferred, where one is given, else the longer one; a model named ``…-first`` always prefers
-      what it reads first, ``…-vague`` decides nothing.
     - **Selections** (``Some choices are given below``): the choice that shares most words with the question, as JSON.
 
-    Args:
-        model: the model's name.
-        messages: the conversation.
-        text: the last user message's text.
-        from_schema: fills a JSON schema from a text.
+    It is what ``LocalModelServer(reply=…)`` takes.
     """
+    if (request.get("response_format") or {}).get("type") in ("json_schema", "json_object"):
+        return None
+    model, messages = request["model"], request["messages"]
+    text = next((message_text(item) for item in reversed(messages) if item.get("role") == "user"), "")
     if found := list(_TOOLS_BLOCK.finditer(text)):  # the first ones are the prompt's examples
         tools, question = json.loads(found[-1]["tools"]), found[-1]["question"].strip()
         items = [{"sub_question": f"{question} (as {tool} knows it)", "tool_name": tool} for tool in tools]
         return f"```json\n{json.dumps({'items': items})}\n```"
-    if len(compared := dict(_COMPARED.findall(text))) == 2:
-        return _verdict(model, text, compared)
     if "Some choices are given below" in text and "choice: " in text:
         return json.dumps([{"choice": _likeliest(text), "reason": f"{model} finds it closest to the question"}])
     system = "\n".join(message_text(message) for message in messages if message.get("role") == "system")
     if "Action Input:" in system and "Thought:" in system:
-        return _react(model, system, text, from_schema)
+        return _react(model, system, text)
     return None
 
 
-def _react(model: str, system: str, text: str, from_schema: FromSchema) -> str:
+def _react(model: str, system: str, text: str) -> str:
     if text.startswith("Observation: "):
         observed = text.removeprefix("Observation: ")
         return (
@@ -60,20 +53,9 @@ def _react(model: str, system: str, text: str, from_schema: FromSchema) -> str:
     words = set(re.findall(r"[a-z]{4,}", text.lower()))
     for tool in _REACT_TOOL.finditer(system):
         if words & set(re.findall(r"[a-z]{4,}", tool["name"].lower())):
-            arguments = json.dumps(from_schema(json.loads(tool["schema"]), text))
+            arguments = json.dumps(json_from_schema(json.loads(tool["schema"]), text))
             return f"Thought: I need to use a tool.\nAction: {tool['name']}\nAction Input: {arguments}"
     return f"Thought: I can answer without using any more tools.\nAnswer: {model} answers: {text}"
-
-
-def _verdict(model: str, text: str, compared: Mapping[str, str]) -> str:
-    if model.endswith("-vague"):
-        return "Both answers have their merits."
-    if model.endswith("-first"):
-        return "The first answer convinces at once.\n[[A]]"
-    reference = _REFERENCE.search(text)
-    quality = {name: reference[1] in answer if reference else len(answer) for name, answer in compared.items()}
-    verdict = "C" if quality["A"] == quality["B"] else max(quality, key=lambda name: quality[name])
-    return f"{model} compared both answers.\n[[{verdict}]]"
 
 
 def _likeliest(text: str) -> int:
