@@ -13,8 +13,6 @@ from typing import Any, TypeAlias
 from routellm_core.errors import ConfigError
 from routellm_core.providers.settings import ModelSettings
 
-__all__ = ["Price", "PriceMap", "estimate_tokens", "load_price_map", "model_entry", "parse_price", "price_of"]
-
 _PRICE_FILE = "model_prices_and_context_window_backup.json"
 CHARACTERS_PER_TOKEN = 4.0
 """English text under the usual byte-pair tokenisers; an estimate, good to about a fifth."""

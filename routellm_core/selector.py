@@ -63,13 +63,6 @@ class _Question:
     misfits: Mapping[Tier, str]
 
 
-@dataclass(frozen=True)
-class _Settled:
-    """A decision that needs no scoring."""
-
-    decision: RoutingDecision
-
-
 class ModelSelector:
     """Decides which model of a pair a conversation goes to.
 
@@ -144,7 +137,8 @@ class ModelSelector:
 
     def _prepare(self) -> None:
         # Bounded, since model names bring shares from outside.
-        self._resolve = lru_cache(maxsize=256)(self._resolved)
+        resolved = partial(resolve_threshold, router=self.router, calibration=self.calibration)
+        self._resolve: Callable[[float | StrongShare], float] = lru_cache(maxsize=256)(resolved)
         self._async_scorer = AsyncScorer(self.router)
 
     def __copy__(self) -> Self:
@@ -213,13 +207,13 @@ class ModelSelector:
         """Decide as :meth:`select` does; scoring runs in a worker thread, batched with other tasks' prompts."""
         requested = requested_threshold(threshold, strong_share)
         question = await self._apart(self._question, _turn(conversation, session), requested, force)
-        if isinstance(question, _Settled):
-            return self._logged(question.decision)
+        if isinstance(question, RoutingDecision):
+            return self._logged(question)
         started = time.perf_counter()
         try:
-            score: float | ScoringError = await self._async_scorer.score(question.prompt)
+            score: float | Exception = await self._async_scorer.score(question.prompt)
         except Exception as error:
-            score = self._scoring_failure(error)
+            score = error
         decision = self._decide(question, score, time.perf_counter() - started)
         kept: RoutingDecision = await self._apart(self._kept_in_mind, question, decision)
         return kept
@@ -253,13 +247,15 @@ class ModelSelector:
         ]
         prompts = [question.prompt for question in questions if isinstance(question, _Question)]
         started = time.perf_counter()
-        scores = iter(self._scores(prompts))
+        scores = iter(scores_or_errors(self.router, prompts))
         seconds_each = (time.perf_counter() - started) / max(len(prompts), 1)
-        return [
-            self._kept_in_mind(question, self._decide(question, next(scores), seconds_each))
-            if isinstance(question, _Question)
-            else self._logged(question.decision)
+        decisions = [
+            self._decide(question, next(scores), seconds_each) if isinstance(question, _Question) else question
             for question in questions
+        ]
+        return [
+            self._kept_in_mind(question, decision) if isinstance(question, _Question) else self._logged(decision)
+            for question, decision in zip(questions, decisions, strict=True)
         ]
 
     def recorder(self, turn: Turn, decision: RoutingDecision) -> Recorder:
@@ -304,22 +300,23 @@ class ModelSelector:
         made: Callable[[Tier], Mapping[str, Any]] = await self._apart(self.request_for, turn, parameters)
         return made
 
-    def _question(self, turn: Turn, requested: float | StrongShare | None, force: Tier | None) -> _Question | _Settled:
+    def _question(
+        self, turn: Turn, requested: float | StrongShare | None, force: Tier | None
+    ) -> _Question | RoutingDecision:
         if force is not None:
             _check_choice("force", force, self.pair.tiers)
-            return _Settled(self._unscored(force, f"the caller asked for the {force} model"))
+            return self._unscored(force, f"the caller asked for the {force} model")
         limit = self._threshold(requested)
         unfit = misfits(turn.needs, self.capabilities, self.pair)
         known = self._recalled(turn)
         if (bound := self._bound(turn, known, unfit)) is not None:
-            return _Settled(bound)
+            return bound
         prompt = self._extract(turn.messages)
         if prompt is not None and not isinstance(prompt, str):
             raise UnsupportedPromptError(f"extract returned {type(prompt).__name__}; it must return a string or None")
         if prompt is None or not prompt.strip():
             reason = f"no user text to route on; the default is the {self.no_prompt_tier} model"
-            question = _Question(turn, "", limit, known, unfit)
-            return _Settled(self._placed(question, self._unscored(self.no_prompt_tier, reason)))
+            return self._placed(_Question(turn, "", limit, known, unfit), self._unscored(self.no_prompt_tier, reason))
         return _Question(turn, prompt, limit, known, unfit)
 
     def _recalled(self, turn: Turn) -> Mapping[str, Tier]:
@@ -335,9 +332,9 @@ class ModelSelector:
 
     def _bound(self, turn: Turn, known: Mapping[str, Tier], unfit: Mapping[Tier, str]) -> RoutingDecision | None:
         """Return the decision for the one model that can go on, where there is one."""
-        keys = turn.keys if known else None
-        if keys is None:
+        if not known:
             return None
+        keys = turn.keys
         if state := next((known[key] for key in keys.state if key in known), None):
             return self._unscored(state, f"the request refers to what the {state} model keeps")
         if not keys.is_within_turn:
@@ -347,9 +344,6 @@ class ModelSelector:
             return None
         return self._unscored(began, f"the turn stays on the {began} model, which is answering it")
 
-    def _resolved(self, requested: float | StrongShare) -> float:
-        return resolve_threshold(requested, self.router, self.calibration)
-
     def _threshold(self, requested: float | StrongShare | None) -> float:
         if requested is not None:
             return self._resolve(requested)
@@ -357,31 +351,25 @@ class ModelSelector:
             raise RoutingError("no threshold: give one per call, or threshold=0.116 when building the selector")
         return self.threshold
 
-    def _scores(self, prompts: Sequence[str]) -> list[float | ScoringError]:
-        results = scores_or_errors(self.router, prompts)
-        return [self._scoring_failure(item) if isinstance(item, Exception) else item for item in results]
+    def _decide(self, question: _Question, score: float | Exception, seconds: float) -> RoutingDecision:
+        if isinstance(score, Exception):
+            decision = replace(self._after_failure(score), latency_seconds=seconds, threshold=question.threshold)
+        else:
+            router = self.router.name
+            decision = decide(float(score), question.threshold, self.pair, router=router, latency_seconds=seconds)
+        return self._placed(question, decision)
 
-    def _scoring_failure(self, error: Exception) -> ScoringError:
+    def _after_failure(self, error: Exception) -> RoutingDecision:
         # A router is foreign code as far as a request is concerned: whatever it raises, the policy decides.
+        tier = self.on_scoring_error
         failure = error
         if not isinstance(failure, ScoringError):
             failure = ScoringError(f"router {self.router.name!r} failed: {type(error).__name__}: {error}")
             failure.__cause__ = error
-        if self.on_scoring_error == "raise":
+        if tier == "raise":
             raise failure
-        logger.warning("scoring failed; taking the %s model: %s", self.on_scoring_error, failure)
-        return failure
-
-    def _decide(self, question: _Question, score: float | ScoringError, seconds: float) -> RoutingDecision:
-        if isinstance(score, ScoringError):
-            tier: Tier = "weak" if self.on_scoring_error == "weak" else "strong"
-            decision = self._unscored(tier, f"scoring failed, so the policy takes the {tier} model: {score}")
-            decision = replace(decision, latency_seconds=seconds, threshold=question.threshold)
-        else:
-            decision = decide(
-                float(score), question.threshold, self.pair, router=self.router.name, latency_seconds=seconds
-            )
-        return self._placed(question, decision)
+        logger.warning("scoring failed; taking the %s model: %s", tier, failure)
+        return self._unscored(tier, f"scoring failed, so the policy takes the {tier} model: {failure}")
 
     def _unscored(self, tier: Tier, reason: str) -> RoutingDecision:
         return RoutingDecision(
@@ -422,9 +410,7 @@ class ModelSelector:
     def _may_leave(self, question: _Question, decision: RoutingDecision, held: Tier) -> bool:
         """Return whether a question is easy enough, and of its own, to leave the model that the conversation needed."""
         is_fresh = len(question.prompt.encode("utf-8", "surrogatepass")) >= _FRESH_BYTES
-        if decision.score is None or not is_fresh:
-            return False
-        if decision.score >= question.threshold * self._sticky_release:
+        if decision.score is None or not is_fresh or decision.score >= question.threshold * self._sticky_release:
             return False
         extra = self._switch_dollars(question, held, decision.tier, answer=_ANSWER_TOKENS)
         return extra is None or extra <= 0

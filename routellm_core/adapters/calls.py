@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from routellm_core.adapters.turns import AdapterRequest, Routing
-from routellm_core.backends.openings import aopened, opened
+from routellm_core.backends.caller import aopened, opened
 from routellm_core.backends.resilience import Course, Reading, Rung, arun, fallen_back, run
 from routellm_core.errors import BackendError
 from routellm_core.providers.errors import backend_error, is_retryable, status_of, timed_out

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 from pydantic_core import to_json
@@ -18,30 +20,14 @@ from routellm_core.providers.events import Events
 from routellm_core.providers.litellm import import_litellm, litellm_arguments
 from routellm_core.providers.redaction import safe_cause
 
-__all__ = ["dropped_fields", "send_through_litellm"]
-
-# What a client may say about a call in litellm's arguments. Any other would be one of litellm's own: api_base, say,
-# would send the provider's key to a server of the client's choice.
-_PARAMETERS = {
-    "chat/completions": """
-        audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens messages
-        metadata modalities model moderation n parallel_tool_calls prediction presence_penalty prompt_cache_key
-        prompt_cache_options prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier
-        stop store stream stream_options temperature thinking tool_choice tools top_k top_logprobs top_p user verbosity
-        web_search_options
-    """,
-    "completions": """
-        best_of echo frequency_penalty logit_bias logprobs max_tokens model n presence_penalty prompt seed stop stream
-        stream_options suffix temperature top_p user
-    """,
-    "responses": """
-        background include input instructions max_output_tokens max_tool_calls metadata model parallel_tool_calls
-        previous_response_id prompt prompt_cache_key reasoning safety_identifier service_tier store stream
-        stream_options temperature text tool_choice tools top_logprobs top_p truncation user
-    """,
-    "embeddings": "dimensions encoding_format input model user",
+# What a client may say about a call in litellm's arguments, by operation: what OpenAI's SDK declares, and a few more.
+# Others would be litellm's own: api_base, say, would send the provider's key to a server of the client's choice.
+_DECLARED = {
+    "chat/completions": ("chat.completion_create_params:CompletionCreateParamsBase", "stream thinking top_k"),
+    "completions": ("completion_create_params:CompletionCreateParamsBase", "stream"),
+    "responses": ("responses.response_create_params:ResponseCreateParamsBase", "stream"),
+    "embeddings": ("embedding_create_params:EmbeddingCreateParams", ""),
 }
-_ALLOWED = {operation: frozenset(names.split()) for operation, names in _PARAMETERS.items()}
 _OPENAI_PROTOCOL = """
     azure custom_openai deepinfra fireworks_ai hosted_vllm litellm_proxy lm_studio openai openrouter together_ai vllm
 """
@@ -76,11 +62,11 @@ async def send_through_litellm(
     Raises:
         BackendError: the call failed, also from the iterator; or the parameters hold one of litellm's own.
     """
+    litellm = await asyncio.to_thread(import_litellm)  # the first import takes seconds, as that of OpenAI's SDK in it
     parameters = _passed(model, operation, parameters)
     needed = _NEEDED.get(operation)
     if needed is not None and parameters.get(needed) in (None, []):
         raise _bad_request(f"you must provide {needed!r}", model.model, needed, "missing_required_parameter")
-    litellm = await asyncio.to_thread(import_litellm)  # the first import takes seconds
     try:
         if operation == "chat/completions":
             answer = await LiteLLMBackend().acomplete(model, parameters)
@@ -93,6 +79,14 @@ async def send_through_litellm(
     return _events(answer, model, operation)
 
 
+@cache
+def _allowed(operation: str) -> frozenset[str]:
+    where, further = _DECLARED[operation]
+    module, _, name = where.partition(":")
+    declared = getattr(import_module(f"openai.types.{module}"), name)
+    return frozenset({*declared.__annotations__, *further.split()})
+
+
 def dropped_fields(model: ModelSettings, operation: str, parameters: Mapping[str, Any]) -> list[str]:
     """Return the fields of a request that a model behind litellm would not understand, and does not get.
 
@@ -100,12 +94,12 @@ def dropped_fields(model: ModelSettings, operation: str, parameters: Mapping[str
     """
     if model.model.partition("/")[0] in _TAKE_ANY_FIELD:
         return []
-    return [name for name in parameters if name not in _ALLOWED[operation]]
+    return [name for name in parameters if name not in _allowed(operation)]
 
 
 def _passed(model: ModelSettings, operation: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return litellm's parameters of a call: those of OpenAI, and what else the model may understand as extra body."""
-    others = {name: value for name, value in parameters.items() if name not in _ALLOWED[operation]}
+    others = {name: value for name, value in parameters.items() if name not in _allowed(operation)}
     for name in others:
         if name in _LITELLM_S_OWN or name.startswith(_PREFIXES_OF_ITS_OWN):
             raise _bad_request(
@@ -167,29 +161,14 @@ def _record(value: Any, operation: str) -> dict[str, Any]:
     litellm's objects hold a null for every field that the provider did not send, where OpenAI's own hold none; and its
     streams give the usage beside an empty choice.
     """
-    record: dict[str, Any] = value.model_dump(mode="json", warnings=False)
-    if operation == "responses":
-        return record
+    is_response = operation == "responses"
+    record: dict[str, Any] = value.model_dump(mode="json", warnings=False, exclude_none=not is_response)
     choices = record.get("choices")
-    if isinstance(choices, list):
+    if isinstance(choices, list) and not is_response:
+        always = {"finish_reason": None, "logprobs": None, **({"text": ""} if operation == "completions" else {})}
         is_usage = record.get("usage") and not any(_says_something(choice) for choice in choices)
-        record["choices"] = [] if is_usage else [_choice(choice, operation) for choice in choices]
-    if isinstance(record.get("usage"), dict):
-        usage = _without_nulls(record["usage"])
-        record["usage"] = {
-            name: _without_nulls(value) if isinstance(value, dict) else value for name, value in usage.items()
-        }
-    return _without_nulls(record)
-
-
-def _choice(choice: dict[str, Any], operation: str) -> dict[str, Any]:
-    always = {"finish_reason": None, "logprobs": None, **({"text": ""} if operation == "completions" else {})}
-    inner = {part: _without_nulls(choice[part]) for part in ("message", "delta") if isinstance(choice.get(part), dict)}
-    return {**always, **_without_nulls(choice), **inner}
-
-
-def _without_nulls(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if value is not None}
+        record["choices"] = [] if is_usage else [{**always, **choice} for choice in choices]
+    return record
 
 
 def _says_something(choice: Mapping[str, Any]) -> bool:

@@ -11,8 +11,6 @@ from routellm_core.errors import ConfigError
 from routellm_core.providers.errors import is_retryable, status_of
 from routellm_core.providers.events import Emptiness
 
-__all__ = ["Failure", "ResiliencePolicy"]
-
 Failure: TypeAlias = Literal["retryable", "elsewhere", "final"]
 """Whether a failure may pass, is one model's own, or neither."""
 

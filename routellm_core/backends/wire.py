@@ -19,8 +19,6 @@ from routellm_core.providers.errors import refusal
 from routellm_core.providers.events import Emptiness, Events, Progress, emptiness, whole_answer
 from routellm_core.providers.http import ModelClient
 
-__all__ = ["Operation", "WireAnswer", "WireBackend", "WireReading"]
-
 Operation: TypeAlias = Literal["chat/completions", "completions", "responses", "embeddings"]
 
 _REMEMBERED_MODELS = 16

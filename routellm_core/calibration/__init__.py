@@ -8,6 +8,7 @@ held-out half of the data is a fair test of it.
 from __future__ import annotations
 
 from routellm_core.calibration.curves import PromptCosts, PromptQuality
+from routellm_core.calibration.measured import MeasuredExample, Measurement
 from routellm_core.calibration.ranking import RankedScores, score_quantiles, share_at_threshold, threshold_for_share
 from routellm_core.calibration.results import CalibratedThreshold, CurvePoint, Estimate, Target
 from routellm_core.calibration.run import CalibrationRun, calibrate
@@ -22,6 +23,8 @@ __all__ = [
     "CalibrationSource",
     "CurvePoint",
     "Estimate",
+    "MeasuredExample",
+    "Measurement",
     "PromptCosts",
     "PromptQuality",
     "PromptSource",

@@ -1,11 +1,17 @@
-"""What ``routellm calibrate`` and RouteLLM's command do for each router: score, find the threshold, print it."""
+"""What ``routellm calibrate`` and RouteLLM's command do for each router: score, find the threshold, print it.
+
+Without prompts, thresholds also come from scores that somebody published, as RouteLLM's script takes them.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from routellm_core._publish import check_writable_file, publish_file
@@ -21,11 +27,12 @@ from routellm_core.calibration import (
     score_traffic,
     share_at_threshold,
 )
-from routellm_core.calibration.published import PUBLISHED_THRESHOLDS, is_published, published_threshold
 from routellm_core.cli._console import errors, note, output, progress_bar, say
 from routellm_core.config import RouteLLMConfig
 from routellm_core.decision import StrongShare
-from routellm_core.routers.registry import load_router
+from routellm_core.errors import ConfigError
+from routellm_core.routers.registry import load_router, router_class
+from routellm_core.rows.sources import RowSource, hub_or_path
 from routellm_core.score_cache import ScoreCache
 
 _DIGITS = 5
@@ -38,9 +45,9 @@ def print_without_prompts(settings: RouteLLMConfig, name: str, share: float, thr
     """
     options = settings.router_options(name)
     target = Target("share", share)
-    thresholds = thresholds or (PUBLISHED_THRESHOLDS if is_published(name, options) else None)
+    thresholds = thresholds or (PUBLISHED_THRESHOLDS if _is_published(name, options) else None)
     if thresholds is not None:
-        output.print(_headline(target, name, published_threshold(name, thresholds, share)), soft_wrap=True)
+        output.print(_headline(target, name, _published_threshold(name, thresholds, share)), soft_wrap=True)
         _origin(f"the scores in {thresholds}")
         return
     router = load_router(name, options)
@@ -152,3 +159,41 @@ def _print_curve(points: Sequence[CurvePoint]) -> None:
 
 def _between(estimate: Estimate, form: str) -> str:
     return f"{estimate.low:{form}} – {estimate.high:{form}}"
+
+
+PUBLISHED_THRESHOLDS = "routellm/lmsys-arena-human-preference-55k-thresholds"
+"""RouteLLM's scores of its published checkpoints on Chatbot Arena prompts, one column per router."""
+_PUBLISHED_OWNER = "routellm/"
+
+
+def _is_published(name: str, options: Mapping[str, Any]) -> bool:
+    """Whether a router is configured as RouteLLM published it, found out without loading gigabytes of weights."""
+    if "strong_model" in options or "weak_model" in options:
+        return False
+    default = signature(router_class(name)).parameters.get("checkpoint_path")
+    named = [options.get("checkpoint_path", default.default if default else None)]
+    named += options.get("arena_battle_datasets") or []
+    return any(isinstance(item, str) and item.startswith(_PUBLISHED_OWNER) for item in named)
+
+
+def _published_threshold(name: str, source: str, share: float) -> float:
+    """Return the quantile of published scores that RouteLLM would take, interpolated linearly.
+
+    ``source`` is a file or a data set on the Hub, ``owner/name``, with a column of scores per router.
+
+    Raises:
+        ConfigError: the source cannot be read, or has no such column of numbers in [0, 1].
+    """
+    rows = RowSource.parse(hub_or_path(source))
+    scores = []
+    for place, row in rows.rows([name]):
+        if not isinstance(row, Mapping) or name not in row:
+            raise ConfigError(f"{place}: no column {name!r} with the router's scores")
+        try:
+            scores.append(float(row[name]))
+        except (TypeError, ValueError):
+            scores.append(float("nan"))
+    values = np.array(scores)
+    if not len(values) or not ((values >= 0.0) & (values <= 1.0)).all():
+        raise ConfigError(f"{rows.name}: column {name!r} must hold scores in [0, 1]")
+    return float(np.quantile(values, 1.0 - share))

@@ -29,10 +29,8 @@ _NEEDS_PROMPTS = {
 
 
 def calibrate(
-    routers: Annotated[list[str] | None, typer.Option("--routers", help="Routers: --routers mf bert.")] = None,
-    strong_model_pct: Annotated[
-        float | None, typer.Option("--strong-model-pct", help="Target: share of strong calls, 0 to 1.")
-    ] = None,
+    routers: Annotated[list[str] | None, typer.Option(help="Routers: --routers mf bert.")] = None,
+    strong_model_pct: Annotated[float | None, typer.Option(help="Target: share of strong calls, 0 to 1.")] = None,
     max_cost: Annotated[float | None, typer.Option(help="Target: dollars per 1,000 requests, at most.")] = None,
     min_quality: Annotated[
         float | None, typer.Option(help="Target: fraction of the strong model's quality, at least (labelled rows).")

@@ -39,9 +39,7 @@ data_app = typer.Typer(
 
 @data_app.command()
 def download(
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="Where to.", show_default="user data folder")
-    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where to.", show_default="user data folder")] = None,
     base_url: Annotated[str | None, typer.Option(help="A mirror of the repository's root.")] = None,
 ) -> None:
     """Fetch RouteLLM's benchmark files at a pinned commit, verify them, and continue where a run stopped."""
@@ -70,7 +68,7 @@ def verify(data_dir: DataDir = None) -> None:
 
 @data_app.command()
 def contamination(
-    train: Annotated[str, typer.Option("--train", help="Training prompts: a file, a folder or hf:owner/data-set.")],
+    train: Annotated[str, typer.Option(help="Training prompts: a file, a folder or hf:owner/data-set.")],
     benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="mmlu, gsm8k or mt-bench.")],
     output_file: Annotated[Path, typer.Option("--output", "-o", help="The list, as JSON lines.")],
     column: Column = None,
@@ -118,7 +116,7 @@ def label(
         ),
     ],
     output_file: Annotated[Path, typer.Option("--output", "-o", help="Labelled rows, as JSON lines; a rerun adds.")],
-    judge_model: Annotated[str, typer.Option("--judge-model", help="Compares the answers; by litellm's name.")],
+    judge_model: Annotated[str, typer.Option(help="Compares the answers; by litellm's name.")],
     judge_api_base: Annotated[str | None, typer.Option(help="The judge's base URL.")] = None,
     judge_api_key: Annotated[
         str | None, typer.Option(help="The judge's key.", envvar="ROUTELLM_JUDGE_API_KEY", show_envvar=True)

@@ -47,7 +47,7 @@ evaluate_app = typer.Typer(
 @evaluate_app.callback()
 def evaluate(
     context: typer.Context,
-    routers: Annotated[list[str] | None, typer.Option("--routers", help="Routers: --routers random mf.")] = None,
+    routers: Annotated[list[str] | None, typer.Option(help="Routers: --routers random mf.")] = None,
     benchmark: Annotated[str | None, typer.Option("--benchmark", "-b", help="mmlu, gsm8k or mt-bench.")] = None,
     data: Annotated[
         str | None, typer.Option(help="Own labelled rows: a file, a folder or hf:owner/data-set; docs/data.md.")
@@ -59,7 +59,7 @@ def evaluate(
     worst: Annotated[
         int | None, typer.Option(min=1, help="Print so many prompts that each router sent the wrong way.")
     ] = None,
-    overwrite_cache: Annotated[list[str] | None, typer.Option("--overwrite-cache", help="Score these anew.")] = None,
+    overwrite_cache: Annotated[list[str] | None, typer.Option(help="Score these anew.")] = None,
     strong_model: StrongModel = None,
     weak_model: WeakModel = None,
     config: Config = None,
@@ -179,8 +179,8 @@ def _benchmark(
 
 def _print(evaluation: Evaluation, *, as_json: bool, worst: int | None) -> None:
     """Print every router's rows and the tables, or all of it as JSON; then the prompts that went the wrong way."""
-    from routellm_core.evals.prompt_rows import prompt_rows, worst_rows
     from routellm_core.evals.report import as_dict, markdown
+    from routellm_core.evals.runner import prompt_rows, worst_rows
 
     rows = prompt_rows(evaluation)
     if as_json:
@@ -218,8 +218,8 @@ def _print_worst(rows: list[dict[str, object]], share: float) -> None:
 @evaluate_app.command()
 def generate(
     benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="mmlu, gsm8k or mt-bench.")],
-    model: Annotated[str, typer.Option("--model", help="The model, by litellm's name.")],
-    answers_dir: Annotated[Path, typer.Option("--answers-dir", help="Where answers are kept.")] = Path("answers"),
+    model: Annotated[str, typer.Option(help="The model, by litellm's name.")],
+    answers_dir: Annotated[Path, typer.Option(help="Where answers are kept.")] = Path("answers"),
     judge: Annotated[str | None, typer.Option("--judge-model", help="Judges MT-Bench.")] = None,
     api_base: Annotated[str | None, typer.Option(help="The model's base URL.")] = None,
     judge_api_base: Annotated[str | None, typer.Option(help="The judge's base URL.")] = None,

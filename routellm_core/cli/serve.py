@@ -18,7 +18,7 @@ _PACKAGES = ("fastapi", "uvicorn", "aiohttp", "prometheus_client", "limits")
 
 def serve(
     routers: Annotated[
-        list[str] | None, typer.Option("--routers", help="Routers to load, the first being the default: mf random.")
+        list[str] | None, typer.Option(help="Routers to load, the first being the default: mf random.")
     ] = None,
     threshold: Threshold = None,
     strong_model: StrongModel = None,

@@ -44,7 +44,7 @@ def plot_cost_quality(evaluation: Evaluation, path: Path) -> list[Path]:
         MissingExtraError: matplotlib is not installed.
     """
     with _styled():
-        figure, axes = _new_figure(height=3.15)
+        figure, axes = _new_figure(evaluation, height=3.15)
         _draw_baselines(axes, evaluation)
         for position, router in enumerate(evaluation.routers):
             colour, marker = _COLOURS[position % len(_COLOURS)], _MARKERS[position % len(_MARKERS)]
@@ -65,9 +65,7 @@ def plot_cost_quality(evaluation: Evaluation, path: Path) -> list[Path]:
         axes.set_xlim(-2, 102)
         axes.set_xlabel("calls to the strong model (%)")
         axes.set_ylabel(evaluation.benchmark.quality_label)
-        _title(axes, evaluation)
-        _legend_below(figure, axes, columns=2)
-        return _save(figure, path)
+        return _save(figure, axes, path)
 
 
 def _draw_baselines(axes: Any, evaluation: Evaluation) -> None:
@@ -97,7 +95,7 @@ def plot_reliability(evaluation: Evaluation, path: Path) -> list[Path]:
     Arguments, result and errors are :func:`plot_cost_quality`'s.
     """
     with _styled():
-        figure, axes = _new_figure(height=3.3)
+        figure, axes = _new_figure(evaluation, height=3.3)
         axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=0.8, label="calibrated")
         for position, router in enumerate(evaluation.routers):
             points = router.reliability
@@ -111,9 +109,7 @@ def plot_reliability(evaluation: Evaluation, path: Path) -> list[Path]:
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlabel("score: predicted P(strong beats weak)")
         axes.set_ylabel("observed share of strong wins")
-        _title(axes, evaluation)
-        _legend_below(figure, axes, columns=2)
-        return _save(figure, path)
+        return _save(figure, axes, path)
 
 
 def _styled() -> AbstractContextManager[None]:
@@ -121,25 +117,20 @@ def _styled() -> AbstractContextManager[None]:
     return cast(AbstractContextManager[None], matplotlib.rc_context(_STYLE))
 
 
-def _new_figure(*, height: float) -> tuple[Any, Any]:
+def _new_figure(evaluation: Evaluation, *, height: float) -> tuple[Any, Any]:
     # A bare Figure draws with Agg and leaves pyplot's global state, and any display, alone.
     module = import_extra("matplotlib.figure", extra="eval", purpose="Plotting")
     figure = module.Figure(figsize=(_COLUMN_WIDTH_INCHES, height), layout="constrained")
-    return figure, figure.add_subplot()
-
-
-def _title(axes: Any, evaluation: Evaluation) -> None:
+    axes = figure.add_subplot()
     benchmark = evaluation.benchmark
     strong, weak = (model.rpartition("/")[2] for model in (benchmark.pair.strong, benchmark.pair.weak))
     axes.set_title(f"{benchmark.title}, n = {len(benchmark):,}\n{strong} / {weak}", fontsize=7)
+    return figure, axes
 
 
-def _legend_below(figure: Any, axes: Any, *, columns: int) -> None:
+def _save(figure: Any, axes: Any, path: Path) -> list[Path]:
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=1.8)
-
-
-def _save(figure: Any, path: Path) -> list[Path]:
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, handlelength=1.8)
     files = []
     for kind, options in (("png", {"dpi": _DOTS_PER_INCH}), ("svg", {"metadata": {"Date": None}})):
         picture = io.BytesIO()

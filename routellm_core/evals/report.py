@@ -9,15 +9,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from routellm_core._publish import check_writable_folder, publish_file
 from routellm_core.evals.plots import plot_cost_quality, plot_reliability
-from routellm_core.evals.prompt_rows import prompt_rows
 from routellm_core.evals.router_results import Estimate, RouterResult
-from routellm_core.evals.runner import Evaluation
+from routellm_core.evals.runner import Evaluation, prompt_rows
 
 
 def write_report(evaluation: Evaluation, folder: Path, *, with_plots: bool = True) -> list[Path]:
@@ -38,10 +37,9 @@ def write_report(evaluation: Evaluation, folder: Path, *, with_plots: bool = Tru
         ".md": markdown(evaluation),
         "_prompts.jsonl": "".join(json.dumps(row) + "\n" for row in prompt_rows(evaluation)),
     }
-    files = [stem.with_name(f"{stem.name}{suffix}") for suffix in content]
-    for file, text in zip(files, content.values(), strict=True):
-        publish_file(file, text)
-    files += write_tables(evaluation, folder)
+    for suffix, text in content.items():
+        publish_file(stem.with_name(f"{stem.name}{suffix}"), text)
+    files = [stem.with_name(f"{stem.name}{suffix}") for suffix in content] + write_tables(evaluation, folder)
     if with_plots:
         files += plot_cost_quality(evaluation, stem)
         files += plot_reliability(evaluation, stem.with_name(f"{stem.name}_reliability"))
@@ -51,13 +49,15 @@ def write_report(evaluation: Evaluation, folder: Path, *, with_plots: bool = Tru
 def write_tables(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write the CSV files alone: thresholds, metrics and groups."""
     files = []
-    for suffix, rows in (
-        ("thresholds", _threshold_records(evaluation)),
-        ("metrics", _metric_records(evaluation)),
-        ("groups", _group_records(evaluation)),
-    ):
+    tables = {"thresholds": _threshold_records, "metrics": _metric_records, "groups": _group_records}
+    for suffix, records in tables.items():
+        rows = list(records(evaluation))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(dict.fromkeys(column for row in rows for column in row)))
+        writer.writeheader()
+        writer.writerows(plain(row) for row in rows)
         files.append(folder / f"{evaluation.benchmark.name}_{suffix}.csv")
-        _write_csv(files[-1], list(rows))
+        publish_file(files[-1], text.getvalue())
     return files
 
 
@@ -84,8 +84,7 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
         "routers": [_router_record(router) for router in evaluation.routers],
         "comparisons": [asdict(comparison) for comparison in evaluation.comparisons],
     }
-    cleaned: dict[str, Any] = plain(record)
-    return cleaned
+    return cast(dict[str, Any], plain(record))
 
 
 def plain(value: Any) -> Any:
@@ -149,14 +148,6 @@ def _group_records(evaluation: Evaluation) -> Iterable[dict[str, Any]]:
     for router in evaluation.routers:
         for group in router.groups:
             yield {"router": router.name, **asdict(group)}
-
-
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(column for row in rows for column in row)))
-    writer.writeheader()
-    writer.writerows(plain(row) for row in rows)
-    publish_file(path, text.getvalue())
 
 
 def markdown(evaluation: Evaluation) -> str:

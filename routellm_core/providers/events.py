@@ -12,8 +12,6 @@ from pydantic_core import from_json
 from routellm_core.errors import BackendError
 from routellm_core.providers.errors import broken_stream, not_understood, refusal
 
-__all__ = ["Emptiness", "EventReader", "Events", "Progress", "emptiness", "says_something", "whole_answer"]
-
 logger = logging.getLogger(__name__)
 
 Emptiness: TypeAlias = Literal["empty", "filtered"]

@@ -13,9 +13,8 @@ would be routed on is taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from typing import Any, Final
 
@@ -117,12 +116,9 @@ class LabelledRecords:
         Raises:
             ConfigError: a cell that makes no sense; the message has file and line.
         """
-        builders: Mapping[str, Callable[[Sequence[PromptRecord]], RowsOfOneKind]] = {
-            "strong/weak": partial(_pairs, columns=self.columns or DEFAULT_PAIR),
-            "quality": _qualities,
-            "preference": _preferences,
-        }
-        return builders[self.kind](self.records)
+        if self.columns is not None:
+            return _pairs(self.records, columns=self.columns)
+        return _qualities(self.records) if self.kind == "quality" else _preferences(self.records)
 
 
 def label_columns(values: Mapping[str, Any], pair: tuple[str, str] = DEFAULT_PAIR) -> tuple[str, str] | None:

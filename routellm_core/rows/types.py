@@ -123,15 +123,18 @@ def pair_rows(rows: TrainingRows, *, strong_model: str, weak_model: str) -> Pair
     """
     if isinstance(rows, PairRows):
         return rows
-    if isinstance(rows, MixedRows):
-        refuse_mixed_units(rows.parts)
-        return _joined([found for part in rows.parts if len(found := _pair_rows(part, strong_model, weak_model))])
-    pairs = _pair_rows(rows, strong_model, weak_model)
-    if not len(pairs):
-        models = rows.models if isinstance(rows, QualityRows) else (*rows.model_a, *rows.model_b)
-        known = ", ".join(sorted(set(models))[:10])
-        raise ConfigError(f"no row compares {strong_model!r} with {weak_model!r}; the data name {known}")
-    return pairs
+    parts = rows.parts if isinstance(rows, MixedRows) else (rows,)
+    refuse_mixed_units(parts)
+    found = [kept for part in parts if len(kept := _pair_rows(part, strong_model, weak_model))]
+    if found:
+        return joined_rows(found)
+    named: set[str] = set()
+    for part in parts:
+        named.update(part.models if isinstance(part, QualityRows) else ())
+        named.update((*part.model_a, *part.model_b) if isinstance(part, PreferenceRows) else ())
+    raise ConfigError(
+        f"no row compares {strong_model!r} with {weak_model!r}; the data name {', '.join(sorted(named)[:10])}"
+    )
 
 
 def _pair_rows(rows: RowsOfOneKind, strong_model: str, weak_model: str) -> PairRows:
@@ -159,12 +162,6 @@ def _span(rows: RowsOfOneKind) -> float:
         return 1.0
     values = rows.scores if isinstance(rows, QualityRows) else np.concatenate([rows.strong, rows.weak])
     return float(np.abs(values).max())
-
-
-def _joined(parts: Sequence[PairRows]) -> PairRows:
-    if not parts:
-        raise ConfigError("no row of any source compares the two models")
-    return joined_rows(parts)
 
 
 def joined_rows(parts: Sequence[RowsT]) -> RowsT:

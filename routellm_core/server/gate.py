@@ -7,7 +7,7 @@ import ipaddress
 import logging
 from functools import lru_cache
 
-from starlette.datastructures import Headers, State
+from starlette.datastructures import State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from routellm_core.errors import RouteLLMError
@@ -49,8 +49,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        record = RequestRecord.of(scope["method"], scope["path"], headers.get(REQUEST_ID))
+        record = RequestRecord.of(scope)
         answer = _Answer(send, record)
         path = _path(scope)
         # One slash too many leads there as well. A redirection would repeat whatever host the request named.
@@ -58,16 +57,16 @@ class Gate:
         if scope["method"] == "HEAD":  # whoever writes the answer leaves its body out
             scope["method"] = "GET"
         if path.startswith(_GUARDED):
-            await self._guarded(scope, receive, answer, headers)
+            await self._guarded(scope, receive, answer)
         else:
-            await self._answer(scope, receive, answer, headers, is_guarded=False)
+            await self._answer(scope, receive, answer, is_guarded=False)
 
-    async def _guarded(self, scope: Scope, receive: Receive, answer: _Answer, headers: Headers) -> None:
+    async def _guarded(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         service, metrics, record = self._state.service, self._state.metrics, answer.record
         self._in_progress += 1
         metrics.in_progress.inc()
         try:
-            await self._answer(scope, receive, answer, headers, is_guarded=True)
+            await self._answer(scope, receive, answer, is_guarded=True)
         finally:
             self._in_progress -= 1
             metrics.in_progress.dec()
@@ -79,13 +78,11 @@ class Gate:
             if (form := service.settings.request_log) != "off" and REQUEST_LINES.isEnabledFor(logging.INFO):
                 REQUEST_LINES.info("%s", record.line(form))
 
-    async def _answer(
-        self, scope: Scope, receive: Receive, answer: _Answer, headers: Headers, *, is_guarded: bool
-    ) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, answer: _Answer, *, is_guarded: bool) -> None:
         try:
-            self._check_host(scope, headers)
+            self._check_host(scope, answer.record)
             if is_guarded:
-                await self._admit(answer.record, headers)
+                await self._admit(answer.record)
             elif f"/v1{(path := _path(scope))}" in self._paths:
                 raise RequestError(f"no such path; did you mean /v1{path}? The base URL ends in /v1", status=404)
             await self._app(scope, receive, answer.send)
@@ -99,8 +96,8 @@ class Gate:
             logger.exception("a request failed")
             await answer.refuse(error, scope, receive)
 
-    def _check_host(self, scope: Scope, headers: Headers) -> None:
-        service, host = self._state.service, _host_of(headers.get("host", ""))
+    def _check_host(self, scope: Scope, record: RequestRecord) -> None:
+        service, host = self._state.service, _host_of(record.header("host"))
         allowed = service.settings.allowed_hosts
         if "*" in allowed or (
             not allowed and (service.access.needs_key or not _is_local(service.settings.host, scope))
@@ -114,9 +111,9 @@ class Gate:
                 code="host_not_allowed",
             )
 
-    async def _admit(self, record: RequestRecord, headers: Headers) -> None:
+    async def _admit(self, record: RequestRecord) -> None:
         service = self._state.service
-        key = service.access.key_of(_token(headers))
+        key = service.access.key_of(_token(record))
         most = service.most_concurrent
         if self._in_progress > most:
             raise RequestError(
@@ -127,7 +124,7 @@ class Gate:
             )
         record.key = key
         await service.access.enter(key)
-        wanted_betas.set(headers.get("anthropic-beta"))
+        wanted_betas.set(record.header("anthropic-beta"))
 
 
 def _path(scope: Scope) -> str:
@@ -136,9 +133,9 @@ def _path(scope: Scope) -> str:
     return path.removeprefix(scope.get("root_path", ""))
 
 
-def _token(headers: Headers) -> str | None:
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()
+def _token(record: RequestRecord) -> str:
+    scheme, _, token = record.header("authorization").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else record.header("x-api-key").strip()
 
 
 def _host_of(header: str) -> str:

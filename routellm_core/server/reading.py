@@ -56,7 +56,7 @@ class BodyReader:
         Raises:
             RequestError: too long, no JSON, too many values, or not what ``kind`` asks for; too much is in progress.
         """
-        _check_type(request.headers.get("content-type", ""))
+        _check_type(request.scope["routellm"].header("content-type"))
         content = await self._content(request, limit)
         return await self.apart(len(content), _parsed, content, kind)
 
@@ -76,7 +76,7 @@ class BodyReader:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def _content(self, request: Request, limit: int) -> bytes:
-        announced = request.headers.get("content-length", "")
+        announced = request.scope["routellm"].header("content-length")
         if announced.isdecimal():
             if int(announced) > limit:
                 raise _too_long(limit)

@@ -8,6 +8,7 @@ import random
 import re
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from routellm_core.types import RoutingDecision
 __all__ = ["REQUEST_ID", "REQUEST_LINES", "RequestRecord", "write_request_lines"]
 
 REQUEST_ID = "x-request-id"
+_PLAIN = re.compile(r"[\w./:%@+-]+")
 _FITTING_ID = re.compile(r"[\w.:=/+-]{1,128}", re.ASCII)
 logger = logging.getLogger(__name__)
 REQUEST_LINES = logging.getLogger("routellm_core.server.requests")
@@ -41,6 +43,7 @@ class RequestRecord:
         id: the client's ``x-request-id`` where it gave a fitting one, else a new one.
         method: of HTTP.
         path: as it was asked for.
+        headers: the client's, by names in small letters.
         started: on the clock of ``time.perf_counter``.
         operation: the path as it is declared; None where there is none.
         key: the client's.
@@ -58,6 +61,7 @@ class RequestRecord:
     id: str
     method: str
     path: str
+    headers: Mapping[bytes, bytes] = field(default_factory=dict)
     started: float = field(default_factory=time.perf_counter)
     operation: str | None = None
     key: ClientKey | None = None
@@ -72,10 +76,16 @@ class RequestRecord:
     error: str | None = None
 
     @classmethod
-    def of(cls, method: str, path: str, wanted_id: str | None) -> RequestRecord:
-        """Return the record of a request that begins."""
-        fits = wanted_id is not None and _FITTING_ID.fullmatch(wanted_id)
-        return cls(wanted_id if fits and wanted_id else f"{random.getrandbits(128):032x}", method, path)
+    def of(cls, scope: Mapping[str, Any]) -> RequestRecord:
+        """Return the record of a request that begins, by ASGI's scope."""
+        record = cls("", scope["method"], scope["path"], dict(scope["headers"]))
+        wanted = record.header(REQUEST_ID)
+        record.id = wanted if _FITTING_ID.fullmatch(wanted) else f"{random.getrandbits(128):032x}"
+        return record
+
+    def header(self, name: str) -> str:
+        """Return one of the client's headers; empty where it sent none."""
+        return self.headers.get(name.encode(), b"").decode("latin-1")
 
     def failed(self, error: Exception) -> None:
         """Write down why it failed, which the client is told in fewer words."""
@@ -132,4 +142,4 @@ class RequestRecord:
 
 def _shown(value: Any) -> str:
     text = str(value)
-    return text if re.fullmatch(r"[\w./:%@+-]+", text) else json.dumps(text, ensure_ascii=False)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, get_args
 from urllib.parse import quote
 
@@ -209,7 +209,7 @@ def decision_headers(decision: RoutingDecision) -> dict[str, str]:
         decision.router,
         None if decision.score is None else f"{decision.score:.6g}",
         None if decision.threshold is None else f"{decision.threshold:.6g}",
-        (decision.reason if decision.score is not None else redacted(decision.reason))[:_LONGEST_REASON],
+        (decision.reason if decision.score is not None else _safe(decision.reason))[:_LONGEST_REASON],
         decision.fallback_from,
     )
     return {
@@ -217,3 +217,8 @@ def decision_headers(decision: RoutingDecision) -> dict[str, str]:
         for name, value in zip(DECISION_FIELDS, values, strict=True)
         if value is not None
     }
+
+
+@lru_cache(maxsize=64)
+def _safe(reason: str) -> str:
+    return redacted(reason)

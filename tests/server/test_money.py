@@ -20,6 +20,7 @@ from routellm_core.pricing import Price, price_of
 from routellm_core.server.access import AccessControl
 from routellm_core.server.error_responses import RequestError
 from routellm_core.server.settings import ClientKey
+from routellm_core.testing.local_handlers import Operation
 from routellm_core.testing.local_models import LocalModelServer
 
 ALICE = {"Authorization": "Bearer alice-key"}
@@ -95,22 +96,20 @@ def test_a_client_that_leaves_before_an_answer_pays_for_what_was_read(serve: Any
 
 @pytest.mark.parametrize("is_streamed", [False, True], ids=["plain", "streamed"])
 def test_a_model_that_does_not_count_is_charged_for_by_length(
-    serve: Any, monkeypatch: pytest.MonkeyPatch, is_streamed: bool
+    serve: Any, upstream: LocalModelServer, monkeypatch: pytest.MonkeyPatch, is_streamed: bool
 ) -> None:
-    from routellm_core.testing import local_handlers
-
     def uncounted(function: Any) -> Any:
-        def answer(body: Any) -> Any:
-            found = function(body)
+        def answer(*request: Any) -> Any:
+            found = function(*request)
             if isinstance(found, dict):
                 return {name: value for name, value in found.items() if name != "usage"}
             return [event for event in found if not event.get("usage")]
 
         return answer
 
-    operation = local_handlers._OPERATIONS["chat/completions"]
-    silent = local_handlers._Operation(uncounted(operation.answer), uncounted(operation.events), operation.required)
-    monkeypatch.setitem(local_handlers._OPERATIONS, "chat/completions", silent)
+    operation = upstream._models.operations["chat/completions"]
+    silent = Operation(uncounted(operation.answer), uncounted(operation.events), operation.required)
+    monkeypatch.setitem(upstream._models.operations, "chat/completions", silent)
     running = serve(**models(), server={"api_keys": keys(1.0)})
     assert chat(running, "weak", "word " * 80, stream=is_streamed).status_code == 200
     # 100 tokens in, 104 or more out (a whole answer is measured with its envelope)
@@ -137,16 +136,15 @@ class TestCachedInput:
         assert price is not None
         assert price.cached_input_cost_per_token == pytest.approx(price.input_cost_per_token / 2)
 
-    def test_it_is_counted(self, serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_it_is_counted(self, serve: Any, upstream: LocalModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
         from routellm_core.server import service
-        from routellm_core.testing import local_handlers
 
-        operation = local_handlers._OPERATIONS["chat/completions"]
+        operation = upstream._models.operations["chat/completions"]
         usage = {"prompt_tokens": 100, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 90}}
-        answered = local_handlers._Operation(
-            lambda body: {**operation.answer(body), "usage": usage}, operation.events, operation.required
+        answered = Operation(
+            lambda *request: {**operation.answer(*request), "usage": usage}, operation.events, operation.required
         )
-        monkeypatch.setitem(local_handlers._OPERATIONS, "chat/completions", answered)
+        monkeypatch.setitem(upstream._models.operations, "chat/completions", answered)
         monkeypatch.setattr(service, "price_of", lambda _model: Price(0.01, 1.0, cached_input_cost_per_token=0.001))
         running = serve(server={"api_keys": keys(100.0)})
         chat(running, "weak")

@@ -30,7 +30,7 @@ for _name in ("tasks", "adapter_replies"):
     sys.modules[_spec.name] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(sys.modules[_spec.name])
 
-ONCE = ResiliencePolicy(attempts=1, wait_initial=0, wait_max=0)
+ONCE = ResiliencePolicy(attempts=1, wait_initial=0, wait_max=0, cooldown_after=0)
 
 
 def pytest_configure(config: pytest.Config) -> None:

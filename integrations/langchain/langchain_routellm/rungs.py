@@ -63,6 +63,7 @@ _PACKAGES = {
     "ollama": ("ollama", "langchain_ollama"),
     "ollama_chat": ("ollama", "langchain_ollama"),
 }
+_PATIENCE = 600.0  # seconds until a given model's stream says something; its own time-out is shorter
 # What only the core and litellm understand of a model's settings.
 _OWN_SETTINGS = frozenset({"extra", "drop_params", "rename_params", "drop_message_fields", "relay", "connect_timeout"})
 
@@ -176,6 +177,7 @@ def settings_of(spec: Any, rung: Rung) -> ModelSettings:
     is_told = all(key in profile for key in inputs.values())
     return ModelSettings(
         model=name_of(rung),
+        first_token_timeout=_PATIENCE,
         context_window=profile.get("max_input_tokens") or None,
         max_output_tokens=profile.get("max_output_tokens") or None,
         modalities=tuple(name for name, key in inputs.items() if profile[key]) if is_told else None,  # type: ignore[literal-required,arg-type]

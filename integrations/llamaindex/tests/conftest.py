@@ -28,7 +28,7 @@ from routellm_core.testing.local_models import LocalModelServer
 REPOSITORY = Path(__file__).parents[3]
 # Test folders are no packages (importlib mode), so what tests share is loaded by its path.
 _prompted_reply = runpy.run_path(str(Path(__file__).with_name("prompted_replies.py")))["prompted_reply"]
-NO_WAIT = ResiliencePolicy(attempts=1, wait_initial=0, wait_max=0)
+NO_WAIT = ResiliencePolicy(attempts=1, wait_initial=0, wait_max=0, cooldown_after=0)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,29 +1,22 @@
-"""Labelled examples of one program, and what follows from them: thresholds, the cost–quality curve, training rows."""
+"""Examples that both models answered and a metric judged, and what follows: thresholds, the curve, training rows."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from routellm_core import ModelPair, Router
-from routellm_core.calibration import (
-    CalibratedThreshold,
-    Calibration,
-    CurvePoint,
-    PromptCosts,
-    PromptQuality,
-    calibrate_cost,
-    calibrate_quality,
-    calibrate_share,
-    share_curve,
-)
+from routellm_core.calibration.curves import PromptCosts, PromptQuality
+from routellm_core.calibration.results import CalibratedThreshold, CurvePoint
+from routellm_core.calibration.saved import Calibration
+from routellm_core.calibration.targets import calibrate_cost, calibrate_quality, calibrate_share, share_curve
 from routellm_core.errors import CalibrationError, ConfigError
-from routellm_core.types import FloatArray
+from routellm_core.routers.base import Router, checked_scores
+from routellm_core.types import FloatArray, ModelPair
 
 __all__ = ["MeasuredExample", "Measurement"]
 
@@ -56,7 +49,7 @@ class MeasuredExample:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A program's labelled devset. :func:`~dspy_routellm.measure` makes it.
+    """A program's labelled examples, whatever ran it: ``dspy_routellm.measure``, a chain, a query engine.
 
     Attributes:
         router: whose scores the rows hold.
@@ -69,6 +62,44 @@ class Measurement:
     pair: ModelPair
     rows: tuple[MeasuredExample, ...]
     failures: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        router: Router,
+        pair: ModelPair,
+        prompts: Sequence[str],
+        *,
+        strong_quality: Sequence[float],
+        weak_quality: Sequence[float],
+        strong_dollars: Sequence[float | None] | None = None,
+        weak_dollars: Sequence[float | None] | None = None,
+        failures: Mapping[str, int] | None = None,
+    ) -> Self:
+        """Score the prompts, and put them together with what the two models made of them.
+
+        Args:
+            router: scores the prompts.
+            pair: the two models.
+            prompts: the texts that are routed on, n.
+            strong_quality: the metric's scores of the strong model's answers, n; greater is better.
+            weak_quality: of the weak model's.
+            strong_dollars: what the strong answers cost, n, where that is known.
+            weak_dollars: what the weak ones cost.
+            failures: runs per tier that failed.
+
+        Raises:
+            ConfigError: there are no prompts.
+            ScoringError: the router cannot score.
+            ValueError: the lengths differ.
+        """
+        if not prompts:
+            raise ConfigError("there are no examples; calibration takes a few dozen at least")
+        unknown: list[float | None] = [None] * len(prompts)
+        columns = (strong_quality, weak_quality, strong_dollars or unknown, weak_dollars or unknown)
+        scores = checked_scores(router, list(prompts))
+        rows = (MeasuredExample(*row) for row in zip(prompts, map(float, scores), *columns, strict=True))
+        return cls(router, pair, tuple(rows), failures or {})
 
     @property
     def scores(self) -> FloatArray:
@@ -154,7 +185,7 @@ class Measurement:
         """Return share, cost and quality at thresholds from all weak to all strong, with intervals."""
         return share_curve(self.scores, costs=self.costs, quality=self._quality_or_none, level=level)
 
-    def calibration(self, result: CalibratedThreshold | None = None, *, data: str = "a DSPy devset") -> Calibration:
+    def calibration(self, result: CalibratedThreshold | None = None, *, data: str = "measured examples") -> Calibration:
         """Return what ``RouteLLM(calibration=…)`` and ``Routed(calibration=…)`` take; its ``save`` writes a file.
 
         Args:
@@ -162,46 +193,6 @@ class Measurement:
             data: what the examples are, in one line.
         """
         return Calibration.of(self.router, self.scores, data=data, result=result)
-
-    def adapt(self, folder: str | Path, *, start: str | Path | None = "default", seed: int = 0) -> Measurement:
-        """Train an ``mf`` router on these labels, and return the measurement with that router's scores.
-
-        Each score is by a router that was trained without its example (five-fold cross-validation), so thresholds and
-        curves of the result do not flatter.
-
-        Args:
-            folder: where the checkpoint is written; ``load_router("mf", {"checkpoint_path": folder})`` reads it.
-            start: the checkpoint to adapt; None trains from nothing.
-            seed: of the folds.
-
-        Raises:
-            ConfigError: too few examples, or none or all of them need the strong model.
-        """
-        from routellm_core.routers.mf.router import MatrixFactorizationRouter
-        from routellm_core.rows.labelled import PairRows
-        from routellm_core.training.train_mf import Provenance, train_matrix_factorization
-
-        rows = PairRows(
-            prompts=tuple(row.prompt for row in self.rows),
-            weights=np.ones(len(self.rows)),
-            places=tuple(f"example {index}" for index in range(len(self.rows))),
-            licences=(),
-            strong=np.array([row.strong_quality for row in self.rows]),
-            weak=np.array([row.weak_quality for row in self.rows]),
-        )
-        trained = train_matrix_factorization(
-            rows,
-            output=folder,
-            strong_model=self.pair.strong,
-            weak_model=self.pair.weak,
-            start=start,
-            seed=seed,
-            provenance=Provenance(command="dspy_routellm.Measurement.adapt", data=("a DSPy devset and its metric",)),
-        )
-        scores = trained.held_out.scores["trained"]
-        rescored = tuple(replace(row, score=float(score)) for row, score in zip(self.rows, scores, strict=True))
-        router = MatrixFactorizationRouter(checkpoint_path=str(trained.folder))
-        return replace(self, router=router, rows=rescored)
 
     def save_rows(self, path: str | Path) -> None:
         """Write the labelled rows as JSON Lines, as ``routellm train`` reads them, with scores and costs beside.
