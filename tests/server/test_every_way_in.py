@@ -183,7 +183,6 @@ WAYS: dict[str, Callable[..., Ask]] = {
     "llamaindex": _by_llamaindex,
     "dspy": _by_dspy,
 }
-_NOT_SHARED_YET = ("llamaindex", "dspy")
 WITH_TOOLS = ("controller", "server", "langchain")
 WITH_SESSIONS = tuple(name for name in WAYS if name != "dspy")
 
@@ -191,8 +190,6 @@ WITH_SESSIONS = tuple(name for name in WAYS if name != "dspy")
 @pytest.fixture(params=WAYS)
 def way(request: pytest.FixtureRequest, upstream: LocalModelServer, serve: Any) -> Callable[..., Ask]:
     name = request.param
-    if name in _NOT_SHARED_YET:
-        request.node.add_marker(pytest.mark.xfail(reason="not on the shared adapters yet", strict=False))
 
     def build(strong: Any = "big", weak: Any = "small", **policy: Any) -> Ask:
         return WAYS[name](upstream, strong, weak, {**POLICY, **policy}, serve)
