@@ -221,3 +221,11 @@ def test_foreign_errors_are_marked() -> None:
     assert mark_failure(APITimeoutError("slow"), "m").is_timeout  # type: ignore[attr-defined]
     assert mark_failure(BadRequestError("maximum context length is 9"), "m").fits_elsewhere  # type: ignore[attr-defined]
     assert not hasattr(mark_failure(ValueError("x"), "m"), "is_timeout")
+
+
+async def test_both_failing_is_one_error_whatever_a_framework_wrote_on_them() -> None:
+    one, two = failed(503, event_added=True, retry_after=7.0), failed(500)
+    with pytest.raises(BackendError, match=r"both models failed: status 503; then status 500") as raised:
+        await both(routing(Model("big", one), Model("small", two)), request())
+    assert (raised.value.status_code, raised.value.retry_after) == (503, 7.0)
+    assert not hasattr(raised.value, "event_added")
