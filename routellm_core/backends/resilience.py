@@ -250,8 +250,10 @@ def _all_failed(errors: Sequence[BaseException]) -> BackendError:
     """Return one error for all: the first one's status, and each one's words."""
     first = errors[0]
     assert isinstance(first, BackendError)  # noqa: S101 - by its caller
-    facts = {name: value for name, value in vars(first).items() if not name.startswith("__")}  # notes aside
-    combined = BackendError(f"both models failed: {'; then '.join(map(str, errors))}", **facts)
+    text = f"both models failed: {'; then '.join(map(str, errors))}"
+    combined = BackendError(text, model=first.model, status_code=first.status_code, retryable=first.retryable)
+    # Its own facts alone: frameworks write notes of their own on an exception that passes through them.
+    vars(combined).update({name: value for name, value in vars(first).items() if name in vars(combined)})
     if all(status_of(error) == 429 for error in errors):
         waits = [wait for error in errors if (wait := getattr(error, "retry_after", None)) is not None]
         combined.retry_after = min(waits, default=1.0)

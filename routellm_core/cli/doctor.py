@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from typing import Annotated
 
 import typer
@@ -48,6 +48,8 @@ def doctor(
     output.print(f"device: {_device()}", soft_wrap=True)
     output.print(_packages())
     output.print(_models(settings))
+    if (adapters := _adapters(settings)) is not None:
+        output.print(adapters)
     output.print(f"calls of models: {_provider_sdk()}", soft_wrap=True)
     output.print(_routers(settings))
 
@@ -104,6 +106,21 @@ def _models(settings: RouteLLMConfig) -> Table:
             cost = f"{price.input_cost_per_token * 1e6:g} in, {price.output_cost_per_token * 1e6:g} out"
         key = "configured" if model.api_key else "from the provider's environment variable"
         table.add_row(tier, model.model, model.api_base or "provider's own", key, cost)
+    return table
+
+
+def _adapters(settings: RouteLLMConfig) -> Table | None:
+    """Return what the installed adapters say of the two models; each registers a function from settings to a text."""
+    points = sorted(entry_points(group="routellm.adapters"), key=lambda point: point.name)
+    if not points:
+        return None
+    table = Table("adapter", "strong", "weak", title="Models by name are called by", title_justify="left")
+    for point in points:
+        try:
+            described = point.load()
+            table.add_row(point.name, described(settings.models.strong), described(settings.models.weak))
+        except Exception as error:  # a framework that cannot be imported; the rest is still worth telling
+            table.add_row(point.name, Text("broken", style="red"), _one_line(error))
     return table
 
 

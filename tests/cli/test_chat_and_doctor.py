@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from pathlib import Path
+
+import pytest
 
 from routellm_core.testing.local_models import LocalModelServer
 
@@ -103,3 +106,11 @@ def test_a_broken_sdk_is_named(routellm: Run, tmp_path: Path, local_models: Loca
         assert "litellm" in done.stderr
         assert "cannot import name [x] from openai" in done.stderr
         assert "status 502" not in done.stderr
+
+
+def test_adapters_say_what_calls_models_by_name(routellm: Run) -> None:
+    if "langchain" not in [point.name for point in entry_points(group="routellm.adapters")]:
+        pytest.skip("langchain-routellm is not installed")
+    said = routellm("doctor", environment={"COLUMNS": "120"}).stdout
+    rows = said[said.index("called by") :].splitlines()
+    assert "langchain-openai" in next(row for row in rows if " langchain " in row)

@@ -79,7 +79,6 @@ class LiteLLMChat(BaseChatModel):
             model=settings.model,
             api_base=settings.api_base,
             api_key=settings.api_key,
-            timeout=settings.timeout if "timeout" in settings.model_fields_set else None,
             settings=settings,
             resilience=resilience,
         )

@@ -31,6 +31,7 @@ __all__ = [
     "base_model",
     "build_rung",
     "built_from",
+    "called_by",
     "common_profile",
     "configured",
     "is_named",
@@ -62,6 +63,7 @@ _PACKAGES = {
     "ollama": ("ollama", "langchain_ollama"),
     "ollama_chat": ("ollama", "langchain_ollama"),
 }
+_PATIENCE = 600.0  # seconds until a given model's stream says something; its own time-out is shorter
 # What only the core and litellm understand of a model's settings.
 _OWN_SETTINGS = frozenset({"extra", "drop_params", "rename_params", "drop_message_fields", "relay", "connect_timeout"})
 
@@ -104,15 +106,26 @@ def built_from(settings: ModelSettings) -> tuple[str, str] | None:
     """
     provider, slash, _ = settings.model.partition("/")
     known = _PACKAGES.get(provider) if slash else None
-    if known is None or settings.model_fields_set & _OWN_SETTINGS:
+    if known is None or any(_is_set(settings, name) for name in _OWN_SETTINGS):
         return None
     return known if find_spec("langchain") and find_spec(known[1]) else None
+
+
+def _is_set(settings: ModelSettings, name: str) -> bool:
+    default = type(settings).model_fields[name].get_default(call_default_factory=True)
+    return bool(getattr(settings, name) != default)
+
+
+def called_by(settings: ModelSettings) -> str:
+    """Say what calls a model of that name, for ``routellm doctor``."""
+    found = built_from(settings)
+    return "the core, through litellm where needed" if found is None else found[1].replace("_", "-")
 
 
 def _built(settings: ModelSettings, options: Mapping[str, Any]) -> BaseChatModel:
     given = {name: options[name] for name in CLIENT_SETTINGS if options.get(name) is not None}
     own: dict[str, Any] = {"api_base": settings.api_base, "api_key": settings.api_key}
-    own["timeout"] = settings.timeout if "timeout" in settings.model_fields_set else None
+    own["timeout"] = settings.timeout if _is_set(settings, "timeout") else None
     client = {**given, **{name: value for name, value in own.items() if value is not None}}
     model = _native(settings, client)
     if model is None:
@@ -164,6 +177,7 @@ def settings_of(spec: Any, rung: Rung) -> ModelSettings:
     is_told = all(key in profile for key in inputs.values())
     return ModelSettings(
         model=name_of(rung),
+        first_token_timeout=_PATIENCE,
         context_window=profile.get("max_input_tokens") or None,
         max_output_tokens=profile.get("max_output_tokens") or None,
         modalities=tuple(name for name, key in inputs.items() if profile[key]) if is_told else None,  # type: ignore[literal-required,arg-type]
