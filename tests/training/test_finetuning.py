@@ -85,11 +85,11 @@ def test_an_interruption_after_the_last_step_repeats_no_step(train, tmp_path, mo
         patched.setattr(transformer, "measured", interrupted)
         with pytest.raises(Interrupted):
             train(tmp_path / "a")
-    before = (tmp_path / "a" / "model.safetensors").read_bytes()
+    assert not (tmp_path / "a" / "model.safetensors").exists()
     seen = []
     train(tmp_path / "a", on_progress=seen.append)
     assert [progress.loss for progress in seen] == [None]
-    assert (tmp_path / "a" / "model.safetensors").read_bytes() == before
+    assert (tmp_path / "a" / "model.safetensors").exists()
     assert not (tmp_path / "a" / "training_state").exists()
 
 
