@@ -6,8 +6,11 @@ model cannot multiply. Needs ``pip install dspy-routellm``; run it with ``python
 
 from __future__ import annotations
 
+import re
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import dspy
 from dspy_routellm import RouteLLM, calls_by_model, measure
@@ -20,6 +23,14 @@ PRICES = {
     "strong": {"input_cost_per_token": 2.5e-6, "output_cost_per_token": 15e-6},
     "weak": {"input_cost_per_token": 0.2e-6, "output_cost_per_token": 1.25e-6},
 }
+
+
+def arithmetic(request: Mapping[str, Any]) -> str:
+    """Answer as DSPy's ChatAdapter asks: every model adds, and only the strong one multiplies."""
+    left, sign, right = re.findall(r"(\d+) ([+*]) (\d+)", request["messages"][-1]["content"])[-1]
+    numbers = int(left), int(right)
+    answer = sum(numbers) if sign == "+" or "weak" in request["model"] else numbers[0] * numbers[1]
+    return f"[[ ## reasoning ## ]]\nI count.\n\n[[ ## answer ## ]]\n{answer}\n\n[[ ## completed ## ]]"
 
 
 def examples(first: int, count: int) -> list[dspy.Example]:
@@ -36,7 +47,7 @@ def exact(example: dspy.Example, prediction: dspy.Prediction, _trace: object = N
 
 
 def main() -> None:
-    with LocalModelServer() as server:
+    with LocalModelServer(reply=arithmetic) as server:
         lm = RouteLLM(
             router="mf",
             strong={"model": "openai/local-strong", **PRICES["strong"]},

@@ -27,27 +27,25 @@ def card_text(title: str, facts: CheckpointFacts, benchmarks: dict[str, Any]) ->
     lines = [
         f"# {title}",
         "",
-        f"A matrix-factorisation router on the embedder `{facts.embedder}`. The score is the estimated probability "
-        f"that a strong model strictly beats a weak one; the scored pair is {facts.strong_model} against "
-        f"{facts.weak_model}. The weights carry no knowledge of a particular pair: they were "
-        "fitted to how hard prompts are for models in general. Weights: Apache-2.0.",
+        f"A matrix-factorisation router on the embedder `{facts.embedder}`. The score orders prompts by how much a "
+        f"strong model is worth on them; the scored pair is named {facts.strong_model} against {facts.weak_model}, but "
+        "the weights carry no knowledge of a particular pair. That half of ordinary traffic reaches 0.116 is a "
+        "convention, so the score is a probability of a strict win only after calibration on one's own outcomes. "
+        "Weights: Apache-2.0.",
         "",
         "## Training",
         "",
         f"- Command: `{training.get('command', 'not recorded')}`",
+        f"- Labels: {training.get('labels', 'not recorded')}",
         f"- Random seed: {training.get('random_seed') or 'none is needed, the fit is exact'}",
         f"- Licences of the rows: {', '.join(training.get('licences', [])) or 'not recorded'}",
         f"- Versions: {', '.join(f'{name} {version}' for name, version in training.get('versions', {}).items())}",
         f"- Reference traffic of the quantiles: {facts.reference_traffic}; half of it scores at least "
         f"{training.get('median_score_on_reference_traffic', 'an unrecorded value')}",
         "",
-        "| source | rows | correlation with difficulty when held out |",
-        "|---|---|---|",
-    ]
-    held_out = training.get("held_out_source_correlation", {})
-    lines += [
-        f"| {source} | {rows} | {held_out.get(source, '')} |"
-        for source, rows in training.get("rows_by_source", {}).items()
+        "| source | rows |",
+        "|---|---|",
+        *(f"| {source} | {rows} |" for source, rows in training.get("rows_by_source", {}).items()),
     ]
     if benchmarks:
         lines += ["", "## Benchmarks", "", str(benchmarks.get("note", "")), ""]

@@ -1,6 +1,4 @@
-"""Distil the static embedding from all-MiniLM-L6-v2.
-
-    python -m research.distill_static --output DIR [--dimension 256]
+"""Distil the token table of the static embedding from all-MiniLM-L6-v2.
 
 The method is model2vec's: every vocabulary token is encoded alone, the vectors are centred and projected on their
 first principal components, and each is weighted by its log rank (the vocabulary is sorted by frequency, so that is
@@ -9,23 +7,18 @@ close to an inverse-frequency weight). The result depends on nothing but the mod
 
 from __future__ import annotations
 
-import argparse
 import json
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import save_file
 
 from routellm_core._optional import import_extra
-from routellm_core.embeddings.minilm import MINILM_SHA256, minilm_folder
 
-__all__ = ["distil", "main", "principal_table", "quantise", "token_vectors", "write_asset"]
+__all__ = ["principal_table", "quantise", "slim_tokenizer", "token_vectors"]
 
-logger = logging.getLogger(__name__)
 _BATCH: Final = 1024
 _Floats = npt.NDArray[np.float32]
 
@@ -71,55 +64,8 @@ def quantise(table: _Floats) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def _slim_tokenizer(folder: Path) -> str:
+def slim_tokenizer(folder: Path) -> str:
     """The tokenizer without padding and truncation settings and without indentation."""
     tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     tokenizer["padding"] = tokenizer["truncation"] = tokenizer["post_processor"] = None
     return json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":"))
-
-
-def write_asset(table: _Floats, *, model_folder: Path, output: Path, name: str = "static-v1") -> None:
-    """Write an asset folder that ``StaticEmbedder`` loads.
-
-    Args:
-        table: (V, d) token vectors, row i for token id i.
-        model_folder: where the tokenizer comes from.
-        output: the folder to write; created if need be.
-        name: the embedder's name that checkpoints record.
-    """
-    output.mkdir(parents=True, exist_ok=True)
-    save_file(quantise(table), output / "model.safetensors")
-    (output / "model.safetensors").chmod(0o644)  # safetensors writes files that only their owner can read
-    (output / "tokenizer.json").write_text(_slim_tokenizer(model_folder), encoding="utf-8")
-    config = {
-        "name": name,
-        "dimension": int(table.shape[1]),
-        "semantic_scale": float(np.sqrt(table.shape[1])),
-        "distilled_from": "sentence-transformers/all-MiniLM-L6-v2",
-        "source_sha256": MINILM_SHA256,
-        "licence": "Apache-2.0",
-    }
-    (output / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-
-
-def distil(output: Path, *, dimension: int = 256) -> None:
-    """Distil and write the asset."""
-    folder = minilm_folder()
-    logger.info("encoding the vocabulary of %s", folder.name)
-    table = principal_table(token_vectors(folder), dimension=dimension)
-    write_asset(table, model_folder=folder, output=output)
-    logger.info("wrote %s: %d tokens × %d", output.name, *table.shape)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description="Distil the static embedding from all-MiniLM-L6-v2.")
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--dimension", type=int, default=256)
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    distil(options.output, dimension=options.dimension)
-
-
-if __name__ == "__main__":
-    main()

@@ -21,7 +21,7 @@ from routellm_core.routers.base import Router
 from routellm_core.routers.mf.router import MatrixFactorizationRouter
 from routellm_core.routers.sw_ranking.router import SimilarityWeightedRouter
 
-__all__ = ["apgr", "apgr_interval", "main"]
+__all__ = ["apgr", "apgr_interval", "benchmarks", "main"]
 
 logger = logging.getLogger(__name__)
 Floats = npt.NDArray[np.float64]
@@ -55,7 +55,7 @@ def apgr_interval(scores: Floats, gain: Floats, *, seed: int = 0) -> tuple[float
     return float(low), float(high)
 
 
-def _benchmarks(folder: Path) -> dict[str, tuple[list[str], Floats]]:
+def benchmarks(folder: Path) -> dict[str, tuple[list[str], Floats]]:
     """Prompts and gains of MMLU, GSM8K and MT-Bench without the contaminated rows."""
     pandas = import_extra("pandas", extra="train", purpose="Reading the benchmarks")
     found = {}
@@ -79,7 +79,7 @@ def _figures(name: str) -> dict[str, Any]:
     checkpoint = {"mf_static": "default", "mf_minilm": "minilm"}.get(name)
     router: Router = MatrixFactorizationRouter(checkpoint_path=checkpoint) if checkpoint else SimilarityWeightedRouter()
     figures: dict[str, Any] = {}
-    for title, (prompts, gain) in _benchmarks(shared_folder() / "data" / "routellm_benchmarks").items():
+    for title, (prompts, gain) in benchmarks(shared_folder() / "data" / "routellm_benchmarks").items():
         scores = np.asarray(router.score(prompts), dtype=np.float64)
         low, high = apgr_interval(scores, gain)
         lengths = np.array([len(prompt) for prompt in prompts], dtype=np.float64)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from rich.console import Console
 
+from benchmarks.litellm_auto import LiteLLMHeuristicV1, LiteLLMHeuristicV2
 from research.published import PUBLISHED
 from routellm_core._publish import publish_file
 from routellm_core.cli._console import errors, progress_bars, say
@@ -54,7 +55,7 @@ class Variant:
 
     Attributes:
         label: its name there.
-        router: the registered router; None for :class:`PromptLength`.
+        router: the registered router; None for one that ``make`` makes.
         options: the router's options.
         training_data: what it was trained on; by default what the router's ``describe()`` says.
     """
@@ -63,17 +64,29 @@ class Variant:
     router: str | None
     options: Mapping[str, Any] = field(default_factory=dict)
     training_data: str | None = None
+    make: Callable[[], Router] = PromptLength
 
     def load(self) -> Router:
         """Build the router."""
-        return PromptLength() if self.router is None else load_router(self.router, self.options)
+        return self.make() if self.router is None else load_router(self.router, self.options)
 
 
-_POOL = "how hard 18,668 prompts of public exams and tests are for many models; no row of these benchmarks"
+_JUDGED = (
+    "how hard an LLM judged 16,151 prompts and translations to be from the prompt alone, and how hard 18,668 prompts "
+    "of public exams are for many models; no row of these benchmarks"
+)
 VARIANTS: tuple[Variant, ...] = (
-    Variant("mf", "mf", training_data=_POOL),
-    Variant("mf (MiniLM)", "mf", {"checkpoint_path": "minilm"}, training_data=_POOL),
-    Variant("sw_ranking", "sw_ranking", training_data=f"1,916 chat prompts sorted by the same: {_POOL}"),
+    Variant("mf", "mf", training_data=_JUDGED),
+    Variant("sw_ranking", "sw_ranking", training_data="2,996 chat prompts, judged from the prompt alone by an LLM"),
+    Variant(
+        "litellm auto-router v1", None, training_data="nothing: litellm's keyword heuristic", make=LiteLLMHeuristicV1
+    ),
+    Variant(
+        "litellm auto-router v2",
+        None,
+        training_data="UltraFeedback's statistics, as litellm ships",
+        make=LiteLLMHeuristicV2,
+    ),
     Variant("bert", "bert"),
     Variant("causal_llm", "causal_llm"),
     Variant("prompt length", None, training_data="nothing: the length of the prompt"),

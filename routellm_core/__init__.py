@@ -31,36 +31,21 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "ChatBackend": "backends",
-    "ModelSettings": "backends",
-    "ResiliencePolicy": "backends",
-    "RouteLLMConfig": "config",
-    "build_controller": "config",
-    "load_config": "config",
-    "Controller": "controller",
-    "decide": "decision",
-    "BackendError": "errors",
-    "CheckpointError": "errors",
-    "ConfigError": "errors",
-    "EmbeddingError": "errors",
-    "InvalidThresholdError": "errors",
-    "MissingExtraError": "errors",
-    "RouteLLMError": "errors",
-    "RoutingError": "errors",
-    "ScoringError": "errors",
-    "UnfittingRequestError": "errors",
-    "UnknownRouterError": "errors",
-    "UnsupportedPromptError": "errors",
-    "routing_prompt": "prompts",
-    "Router": "routers",
-    "available_routers": "routers",
-    "load_router": "routers",
-    "register_router": "routers",
-    "ModelSelector": "selector",
-    "ModelPair": "types",
-    "RoutingDecision": "types",
+_NAMES = {
+    "backends": "ChatBackend ModelSettings ResiliencePolicy",
+    "config": "RouteLLMConfig build_controller load_config",
+    "controller": "Controller",
+    "decision": "decide",
+    "errors": """
+        BackendError CheckpointError ConfigError EmbeddingError InvalidThresholdError MissingExtraError
+        RouteLLMError RoutingError ScoringError UnfittingRequestError UnknownRouterError UnsupportedPromptError
+    """,
+    "prompts": "routing_prompt",
+    "routers": "Router available_routers load_router register_router",
+    "selector": "ModelSelector",
+    "types": "ModelPair RoutingDecision",
 }
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
 
 __all__ = [
     "BackendError",

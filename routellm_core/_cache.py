@@ -19,8 +19,6 @@ import platformdirs
 
 from routellm_core.errors import ConfigError
 
-__all__ = ["DiskCache", "text_key", "user_cache_file"]
-
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)

@@ -15,8 +15,6 @@ from safetensors import SafetensorError, safe_open
 from routellm_core._optional import import_extra
 from routellm_core.errors import CheckpointError
 
-__all__ = ["ASSETS", "file_sha256", "pickle_hint", "read_json", "read_safetensors", "resolve_checkpoint"]
-
 ASSETS = Path(__file__).parent / "assets"
 _DTYPES = {"F32": np.float32, "F64": np.float64, "I8": np.int8, "I16": np.int16, "I32": np.int32, "I64": np.int64}
 _UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")

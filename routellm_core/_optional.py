@@ -8,8 +8,6 @@ from typing import Any
 
 from routellm_core.errors import MissingExtraError
 
-__all__ = ["import_extra"]
-
 
 def import_extra(module: str, *, extra: str, purpose: str) -> Any:
     """Import ``module`` or say which extra provides it.

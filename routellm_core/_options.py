@@ -11,8 +11,6 @@ from pydantic_core import ErrorDetails
 
 from routellm_core.errors import ConfigError, did_you_mean
 
-__all__ = ["build_from_options", "fields_at", "validated"]
-
 Location: TypeAlias = tuple[int | str, ...]
 
 T = TypeVar("T")

@@ -17,8 +17,6 @@ from safetensors import SafetensorError
 
 from routellm_core.errors import ConfigError, OutputError
 
-__all__ = ["check_writable_file", "check_writable_folder", "publish", "publish_file"]
-
 _REPLACED: Final = (
     "*.safetensors",
     "*.safetensors.index.json",
@@ -117,9 +115,8 @@ def publish(folder: str | Path) -> Iterator[Path]:
 def publish_file(file: str | Path, content: str | bytes) -> None:
     """Write a file, with its folders: readers see the old one or the new one, and a failure leaves the old one.
 
-    Args:
-        file: where to. What is no regular file, such as ``/dev/stdout``, is written to as it is.
-        content: text (as UTF-8; lone surrogates pass) or bytes.
+    Text is written as UTF-8; lone surrogates pass. What is no regular file, such as ``/dev/stdout``, is written to as
+    it is.
 
     Raises:
         OutputError: writing failed.

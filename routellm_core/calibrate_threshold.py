@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from routellm_core.cli import run_app
-from routellm_core.cli._several_values import SeveralValuesCommand
+from routellm_core.cli._options import SeveralValuesCommand
 
 __all__ = ["main"]
 

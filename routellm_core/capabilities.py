@@ -12,8 +12,6 @@ from routellm_core.pricing import model_entry
 from routellm_core.providers.settings import ModelSettings
 from routellm_core.types import Ladder, Tier
 
-__all__ = ["Capabilities", "Needs", "capabilities_of", "common_capabilities", "misfits", "needs_of"]
-
 _MODALITIES = {
     "image": "supports_vision",
     "audio": "supports_audio_input",

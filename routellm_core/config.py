@@ -13,16 +13,17 @@ two underscores between the parts (``ROUTELLM_FALLBACK__ATTEMPTS``); the usual o
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
-from pydantic_settings import EnvSettingsSource, SettingsError
 
 from routellm_core._options import fields_at, validated
 from routellm_core.backends.base import ChatBackend, ModelSettings
@@ -316,8 +317,8 @@ def _location(variable: str) -> tuple[str, ...] | None:
             allowed = available_routers()
         else:
             allowed = fields_at(RouteLLMConfig, location[:depth])
-            if depth and allowed == fields_at(RouteLLMConfig, location[: depth - 1]):
-                return location  # inside a mapping of free form
+            if depth and _is_free(location[:depth]):
+                return location
         if part not in allowed:
             break
     else:
@@ -334,22 +335,15 @@ def _location(variable: str) -> tuple[str, ...] | None:
 
 
 def _read_variable(location: tuple[str, ...], value: str) -> Any:
-    """Return a variable's value as pydantic-settings reads it: JSON where the setting is a list or a mapping."""
-    name = f"{_PREFIX}{_DELIMITER.join(location)}".lower()
-    source = EnvSettingsSource(
-        RouteLLMConfig,  # type: ignore[arg-type]  # of a BaseSettings it needs the fields alone
-        case_sensitive=False,
-        env_prefix=_PREFIX,
-        env_nested_delimiter=_DELIMITER,
-    )
-    source.env_vars = {name: value}
-    try:
-        read: Any = source()
-        for part in location:
-            read = read[part]
-    except (SettingsError, KeyError):  # no JSON: the setting's own validation says what it takes
-        return value
-    return read
+    """Return a variable's value: JSON for a list, a mapping, and what is in a mapping of free form."""
+    if value.lstrip()[:1] in ("[", "{") or any(_is_free(location[:depth]) for depth in range(1, len(location))):
+        with suppress(ValueError):  # no JSON: the setting's own validation says what it takes
+            return json.loads(value)
+    return value
+
+
+def _is_free(location: tuple[str, ...]) -> bool:
+    return fields_at(RouteLLMConfig, location) == fields_at(RouteLLMConfig, location[:-1])
 
 
 def _fill_in(data: dict[str, Any], location: tuple[str, ...], value: Any) -> bool:

@@ -9,7 +9,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,7 @@ __all__ = ["GPT_4_AUGMENTED_CONFIG", "Controller", "RoutingError"]
 
 _NOT_PICKLED = ("_counts_lock", "_caller", "chat", "cool_downs")
 
+T = TypeVar("T")
 ModelSpec = str | Mapping[str, Any] | ModelSettings
 
 GPT_4_AUGMENTED_CONFIG: dict[str, dict[str, Any]] = {
@@ -151,7 +152,11 @@ class Controller:
             name: ModelSelector(router, self.model_pair, calibration=calibrations.get(name), **limits)
             for name, router in self.routers.items()
         }
-        self._backend = backend or _default_backend()
+        if backend is None:
+            from routellm_core.backends.chat import ModelBackend
+
+            backend = ModelBackend()
+        self._backend = backend
         self._prepare()
 
     def _prepare(self) -> None:
@@ -204,8 +209,7 @@ class Controller:
             RoutingError: the request cannot be routed (unknown router or model name, no messages …).
             BackendError: the model failed, and so did the other one or fallback is off.
         """
-        selector, options = self._request(router, requested_threshold(threshold, strong_share), parameters)
-        attempts = _attempts(parameters)
+        selector, options, attempts = self._request(router, threshold, strong_share, parameters)
         turn = Turn.of(parameters["messages"], parameters, session=session)
         decision = selector.select(turn, **options)
         request_for = self.request_for(turn, parameters)
@@ -227,8 +231,7 @@ class Controller:
         **parameters: Any,
     ) -> Any:
         """Do as :meth:`completion` does without blocking the event loop; streams are :class:`AsyncRoutedStream`."""
-        selector, options = self._request(router, requested_threshold(threshold, strong_share), parameters)
-        attempts = _attempts(parameters)
+        selector, options, attempts = self._request(router, threshold, strong_share, parameters)
         turn = Turn.of(parameters["messages"], parameters, session=session)
         decision = await selector.aselect(turn, **options)
         request_for = await self.arequest_for(turn, parameters)
@@ -308,11 +311,8 @@ class Controller:
             raise UnsupportedPromptError("prompts is one text; give a list of prompts, [text]")
         texts = list(prompts)
         batches = score_in_batches(loaded, texts)
-        if self.progress_bar:
-            from rich.progress import track
-
-            batches = track(batches, description=f"Scoring with {router}", total=-(-len(texts) // 256))  # type: ignore[assignment]
-        scores = np.concatenate([np.empty(0), *batches])
+        total = -(-len(texts) // 256)
+        scores = np.concatenate([np.empty(0), *self._tracked(batches, f"Scoring with {router}", total)])
         is_series = hasattr(prompts, "index") and hasattr(prompts, "to_list")
         return type(prompts)(scores, index=prompts.index) if is_series else scores  # type: ignore[call-arg, attr-defined]
 
@@ -331,14 +331,19 @@ class Controller:
         return self._selectors[name]
 
     def _request(
-        self, router: str | None, threshold: float | StrongShare | None, parameters: dict[str, Any]
-    ) -> tuple[ModelSelector, dict[str, Any]]:
-        """Take ``model`` out of the parameters; return the selector and the options of its ``select``."""
+        self,
+        router: str | None,
+        threshold: float | str | StrongShare | None,
+        strong_share: float | None,
+        parameters: dict[str, Any],
+    ) -> tuple[ModelSelector, dict[str, Any], int | None]:
+        """Take ``model`` and the retries out of the parameters; return the selector, its options and the attempts."""
+        limit = requested_threshold(threshold, strong_share)
         model = parameters.pop("model", None)
         if "messages" not in parameters:
             raise RoutingError("messages is missing; give messages=[{'role': 'user', 'content': 'Hello'}]")
         parameters["messages"] = as_messages(parameters["messages"])
-        return self._selection(model, router, threshold)
+        return *self._selection(model, router, limit), _attempts(parameters)
 
     def _selection(
         self, model: str | None, router: str | None = None, threshold: float | StrongShare | None = None
@@ -350,11 +355,15 @@ class Controller:
         return self.selector(wish.router or router), {} if limit is None else {"threshold": limit}
 
     def _load_routers(self, names: Sequence[str], config: Mapping[str, Mapping[str, Any]]) -> dict[str, Router]:
-        if self.progress_bar:
-            from rich.progress import track
+        tracked = self._tracked(names, "Loading routers", len(names))
+        return {name: load_router(name, config.get(name)) for name in tracked}
 
-            return {name: load_router(name, config.get(name)) for name in track(names, description="Loading routers")}
-        return {name: load_router(name, config.get(name)) for name in names}
+    def _tracked(self, items: Iterable[T], what: str, total: int) -> Iterable[T]:
+        if not self.progress_bar:
+            return items
+        from rich.progress import track
+
+        return track(items, description=what, total=total)
 
     def _count(self, decision: RoutingDecision) -> None:
         has_one_name = self.model_pair.strong == self.model_pair.weak
@@ -412,9 +421,3 @@ def _attempts(parameters: dict[str, Any]) -> int | None:
     if not isinstance(retries, int) or retries < 0:
         raise ConfigError(f"num_retries={retries!r} must be a number of retries, 0 or more")
     return retries + 1
-
-
-def _default_backend() -> ChatBackend:
-    from routellm_core.backends.chat import ModelBackend
-
-    return ModelBackend()

@@ -18,19 +18,6 @@ from typing import Any
 from routellm_core.errors import InvalidThresholdError, RoutingError
 from routellm_core.types import Ladder, RoutingDecision, Tier
 
-__all__ = [
-    "ModelWish",
-    "RouterModelName",
-    "StrongShare",
-    "decide",
-    "format_model_name",
-    "parse_model_name",
-    "parse_threshold",
-    "requested_model",
-    "requested_threshold",
-    "validate_threshold",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class StrongShare:
@@ -68,13 +55,11 @@ def validate_threshold(threshold: Any) -> float:
         "a threshold is a number in [0, 1] (0 sends every prompt to the strong model, 1 almost none), or a share of "
         "strong calls such as '50%'"
     )
-    if isinstance(threshold, bool):
-        raise InvalidThresholdError(f"invalid threshold {threshold!r}: {allowed}")
     try:
-        value = float(threshold)
-    except (TypeError, ValueError) as error:
-        raise InvalidThresholdError(f"invalid threshold {threshold!r}: {allowed}") from error
-    if math.isnan(value) or not 0.0 <= value <= 1.0:
+        value = math.nan if isinstance(threshold, bool) else float(threshold)
+    except (TypeError, ValueError):
+        value = math.nan
+    if not 0.0 <= value <= 1.0:
         raise InvalidThresholdError(f"invalid threshold {threshold!r}: {allowed}")
     return value
 
@@ -156,35 +141,6 @@ _PATTERN = re.compile(r"router-(?P<router>.+?)-(?P<threshold>-?(?:[\d.]+[eE]-)?[
 
 
 @dataclass(frozen=True, slots=True)
-class RouterModelName:
-    """The router and threshold that a model name asks for."""
-
-    router: str
-    threshold: float | StrongShare
-
-
-def parse_model_name(model: str) -> RouterModelName:
-    """Parse ``router-[name]-[threshold]``.
-
-    Raises:
-        RoutingError: the name is not of this form.
-        InvalidThresholdError: its last part is neither a number in [0, 1] nor a percentage.
-    """
-    match = _PATTERN.fullmatch(model) if isinstance(model, str) else None
-    if match is None:
-        raise RoutingError(
-            f"invalid model {model!r}: expected 'router-[router name]-[threshold]', for example 'router-mf-0.116'"
-        )
-    return RouterModelName(router=match["router"], threshold=parse_threshold(match["threshold"]))
-
-
-def format_model_name(router: str, threshold: float | str | StrongShare) -> str:
-    """Write the name that :func:`parse_model_name` reads back to the same values."""
-    parsed = parse_threshold(threshold)
-    return f"router-{router}-{parsed if isinstance(parsed, StrongShare) else repr(parsed)}"
-
-
-@dataclass(frozen=True, slots=True)
 class ModelWish:
     """What ``model=`` of one call asks for; None in every field wishes for nothing.
 
@@ -197,6 +153,27 @@ class ModelWish:
     force: Tier | None = None
     router: str | None = None
     threshold: float | StrongShare | None = None
+
+
+def parse_model_name(model: str) -> ModelWish:
+    """Parse ``router-[name]-[threshold]``.
+
+    Raises:
+        RoutingError: the name is not of this form.
+        InvalidThresholdError: its last part is neither a number in [0, 1] nor a percentage.
+    """
+    match = _PATTERN.fullmatch(model) if isinstance(model, str) else None
+    if match is None:
+        raise RoutingError(
+            f"invalid model {model!r}: expected 'router-[router name]-[threshold]', for example 'router-mf-0.116'"
+        )
+    return ModelWish(router=match["router"], threshold=parse_threshold(match["threshold"]))
+
+
+def format_model_name(router: str, threshold: float | str | StrongShare) -> str:
+    """Write the name that :func:`parse_model_name` reads back to the same values."""
+    parsed = parse_threshold(threshold)
+    return f"router-{router}-{parsed if isinstance(parsed, StrongShare) else repr(parsed)}"
 
 
 def requested_model(model: Any, ladder: Ladder) -> ModelWish:
@@ -217,8 +194,7 @@ def requested_model(model: Any, ladder: Ladder) -> ModelWish:
         if model == tier or model == ladder.of(tier):
             return ModelWish(force=tier)
     if isinstance(model, str) and _PATTERN.fullmatch(model):
-        name = parse_model_name(model)
-        return ModelWish(router=name.router, threshold=name.threshold)
+        return parse_model_name(model)
     tiers = ", ".join(f"{tier!r} or {ladder.of(tier)!r}" for tier in reversed(ladder.tiers))
     raise RoutingError(
         f"invalid model {model!r}: it is none of the models here; allowed: 'auto', {tiers}, or "

@@ -160,10 +160,6 @@ class BackendError(RouteLLMError):
         should_retry: False where a client that tries again at once would only be refused again.
     """
 
-    is_timeout: bool = False
-    fits_elsewhere: bool = False
-    should_retry: bool | None = None
-
     def __init__(
         self,
         message: str,
@@ -176,6 +172,9 @@ class BackendError(RouteLLMError):
         error_type: str | None = None,
         param: str | None = None,
         retry_after: float | None = None,
+        is_timeout: bool = False,
+        fits_elsewhere: bool = False,
+        should_retry: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.model = model
@@ -186,6 +185,9 @@ class BackendError(RouteLLMError):
         self.error_type = error_type
         self.param = param
         self.retry_after = retry_after
+        self.is_timeout = is_timeout
+        self.fits_elsewhere = fits_elsewhere
+        self.should_retry = should_retry
 
 
 # 408, 409 and 425 are timing, 429 is load.

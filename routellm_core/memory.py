@@ -16,8 +16,6 @@ from typing import Any, Protocol
 from routellm_core._optional import import_extra
 from routellm_core.types import Tier
 
-__all__ = ["ConversationMemory", "MemoryStore"]
-
 logger = logging.getLogger(__name__)
 
 _PREFIX = "routellm:"
@@ -59,7 +57,9 @@ class ConversationMemory:
     ) -> None:
         self._options = {"capacity": capacity, "ttl_seconds": ttl_seconds, "clock": clock, "store": store}
         self._ttl_seconds = ttl_seconds
-        self._store: MemoryStore = _LocalStore(capacity, clock) if store is None else _opened(store)
+        if store is None:
+            store = _LocalStore(capacity, clock)
+        self._store: MemoryStore = _RedisStore(store) if isinstance(store, str) else store
         self._has_warned = False
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -106,15 +106,14 @@ class _LocalStore:
         self._lock = threading.Lock()
 
     def get(self, keys: Sequence[str], seconds: float) -> list[str | None]:
-        return [self._get(key, seconds) for key in keys]
-
-    def _get(self, key: str, seconds: float) -> str | None:
+        now, found = self._clock(), []
         with self._lock:
-            until, value = self._entries.pop(key, (0.0, None))
-            if value is None or self._clock() > until:
-                return None
-            self._entries[key] = (self._clock() + seconds, value)
-            return value
+            for key in keys:
+                until, value = self._entries.pop(key, (0.0, None))
+                found.append(value if now <= until else None)
+                if value is not None and now <= until:
+                    self._entries[key] = (now + seconds, value)
+        return found
 
     def put(self, values: Mapping[str, str], seconds: float) -> None:
         with self._lock:
@@ -144,7 +143,3 @@ class _RedisStore:
             for key, value in values.items():
                 pipeline.set(_PREFIX + key, value, ex=max(1, round(seconds)))
             pipeline.execute()
-
-
-def _opened(store: str | MemoryStore) -> MemoryStore:
-    return _RedisStore(store) if isinstance(store, str) else store

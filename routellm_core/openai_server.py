@@ -10,7 +10,7 @@ from __future__ import annotations
 import typer
 
 from routellm_core.cli import run_app
-from routellm_core.cli._several_values import SeveralValuesCommand
+from routellm_core.cli._options import SeveralValuesCommand
 from routellm_core.cli.serve import serve
 
 __all__ = ["main"]

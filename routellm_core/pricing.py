@@ -13,8 +13,6 @@ from typing import Any, TypeAlias
 from routellm_core.errors import ConfigError
 from routellm_core.providers.settings import ModelSettings
 
-__all__ = ["Price", "PriceMap", "estimate_tokens", "load_price_map", "model_entry", "parse_price", "price_of"]
-
 _PRICE_FILE = "model_prices_and_context_window_backup.json"
 CHARACTERS_PER_TOKEN = 4.0
 """English text under the usual byte-pair tokenisers; an estimate, good to about a fifth."""
@@ -33,20 +31,24 @@ class Price:
         output_cost_per_token: of what is answered.
         source: where the price comes from, as a phrase for reports.
         cached_input_cost_per_token: of what is sent and the provider's prompt cache holds; None where not known.
+        cache_write_cost_per_token: of what is sent and goes into that cache; None where not known.
     """
 
     input_cost_per_token: float
     output_cost_per_token: float
     source: str = field(default="", compare=False)
     cached_input_cost_per_token: float | None = None
+    cache_write_cost_per_token: float | None = None
 
-    def dollars(self, input_tokens: float, output_tokens: float, cached_tokens: float = 0) -> float:
-        """Return what so many tokens cost; ``cached_tokens`` are of the input."""
-        cached = (
-            self.input_cost_per_token if self.cached_input_cost_per_token is None else self.cached_input_cost_per_token
-        )
-        read = (input_tokens - cached_tokens) * self.input_cost_per_token + cached_tokens * cached
-        return read + output_tokens * self.output_cost_per_token
+    def dollars(
+        self, input_tokens: float, output_tokens: float, cached_tokens: float = 0, written_tokens: float = 0
+    ) -> float:
+        """Return what so many tokens cost; ``cached_tokens`` and ``written_tokens`` are of the input."""
+        plain = self.input_cost_per_token
+        cached = plain if self.cached_input_cost_per_token is None else self.cached_input_cost_per_token
+        written = plain if self.cache_write_cost_per_token is None else self.cache_write_cost_per_token
+        given = (input_tokens - cached_tokens - written_tokens) * plain
+        return given + cached_tokens * cached + written_tokens * written + output_tokens * self.output_cost_per_token
 
 
 @cache
@@ -100,9 +102,9 @@ def price_of(model: ModelSettings | str, prices: PriceMap | None = None) -> Pric
         entry = known.get(name, {})
         sent, answered = entry.get("input_cost_per_token"), entry.get("output_cost_per_token")
         if isinstance(sent, (int, float)) and isinstance(answered, (int, float)):
-            cached = entry.get("cache_read_input_token_cost")
+            caches = (entry.get(f"cache_{kind}_input_token_cost") for kind in ("read", "creation"))
             source = f"price map entry {name!r}: {_dollars(sent, answered)}"
-            return Price(float(sent), float(answered), source, float(cached) if cached is not None else None)
+            return Price(float(sent), float(answered), source, *(None if c is None else float(c) for c in caches))
     return None
 
 

@@ -14,17 +14,6 @@ from routellm_core.errors import UnsupportedPromptError
 from routellm_core.typed_text import WRAPPERS, is_confirmation, typed_text
 from routellm_core.types import ChatMessage
 
-__all__ = [
-    "Extract",
-    "as_messages",
-    "first_user_text",
-    "last_turn",
-    "message_text",
-    "opening",
-    "routing_prompt",
-    "user_text",
-]
-
 Extract: TypeAlias = Callable[[Sequence[ChatMessage]], str | None]
 """Picks the text to route on out of a conversation, or None when there is none."""
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from copy import copy
-from types import TracebackType
 from typing import Any
 
 from pydantic_core import to_json
 
 from routellm_core.turns import Recorder
 from routellm_core.types import RoutingDecision
-
-__all__ = ["AsyncRoutedStream", "RoutedStream", "answer_content", "attach_decision"]
 
 
 def attach_decision(response: Any, decision: RoutingDecision) -> Any:
@@ -32,87 +29,69 @@ def answer_content(answer: Any) -> bytes:
     return to_json(dump(mode="json", warnings=False)) if callable(dump) else b""
 
 
-def _has_marks(chunk: Any) -> bool:
-    """Return whether a chunk holds more than text: tool calls, signatures."""
-    choices = getattr(chunk, "choices", None)
-    delta = getattr(choices[0], "delta", None) if choices else None
-    return any(getattr(delta, name, None) for name in _MARKED_FIELDS)
-
-
 _MARKED_FIELDS = ("tool_calls", "thinking_blocks", "reasoning_details", "provider_specific_fields")
 
 
-class RoutedStream:
+class _Routed:
+    def __init__(self, chunks: Any, routing: RoutingDecision, recorder: Recorder | None = None) -> None:
+        self.routing = routing
+        self._chunks = chunks
+        self._recorder = recorder
+        self._is_first = True
+
+    def _recorder_of(self, chunk: Any) -> Recorder | None:
+        """Return what takes in a chunk: the first one, and each that holds more than text (tool calls, signatures)."""
+        choices = getattr(chunk, "choices", None)
+        delta = getattr(choices[0], "delta", None) if choices else None
+        is_marked = self._is_first or any(getattr(delta, name, None) for name in _MARKED_FIELDS)
+        return self._recorder if is_marked else None
+
+    def _stamped(self, chunk: Any) -> Any:
+        was_first, self._is_first = self._is_first, False
+        return attach_decision(chunk, self.routing) if was_first else chunk
+
+
+class RoutedStream(_Routed, Iterator[Any]):
     """A stream of chat completion chunks that knows its decision.
 
     Attributes:
         routing: the decision; known before the first chunk is read.
     """
 
-    def __init__(self, chunks: Iterator[Any], routing: RoutingDecision, recorder: Recorder | None = None) -> None:
-        self.routing = routing
-        self._recorder = recorder
-        self._chunks = chunks
-        self._is_first = True
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
     def __next__(self) -> Any:
         chunk = next(self._chunks)
-        if self._recorder is not None and (self._is_first or _has_marks(chunk)):
-            self._recorder.saw(answer_content(chunk))
-        if self._is_first:
-            self._is_first = False
-            return attach_decision(chunk, self.routing)
-        return chunk
+        if (recorder := self._recorder_of(chunk)) is not None:
+            recorder.saw(answer_content(chunk))
+        return self._stamped(chunk)
 
     def close(self) -> None:
         """Stop reading and free the connection."""
-        close = getattr(self._chunks, "close", None)
-        if close:
-            close()
+        if hasattr(self._chunks, "close"):
+            self._chunks.close()
 
     def __enter__(self) -> RoutedStream:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
-class AsyncRoutedStream:
+class AsyncRoutedStream(_Routed, AsyncIterator[Any]):
     """The asynchronous twin of :class:`RoutedStream`."""
-
-    def __init__(self, chunks: AsyncIterator[Any], routing: RoutingDecision, recorder: Recorder | None = None) -> None:
-        self.routing = routing
-        self._recorder = recorder
-        self._chunks = chunks
-        self._is_first = True
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self
 
     async def __anext__(self) -> Any:
         chunk = await anext(self._chunks)
-        if self._recorder is not None and (self._is_first or _has_marks(chunk)):
-            await self._recorder.asaw(answer_content(chunk))
-        if self._is_first:
-            self._is_first = False
-            return attach_decision(chunk, self.routing)
-        return chunk
+        if (recorder := self._recorder_of(chunk)) is not None:
+            await recorder.asaw(answer_content(chunk))
+        return self._stamped(chunk)
 
     async def aclose(self) -> None:
         """Stop reading and free the connection."""
-        close = getattr(self._chunks, "aclose", None)
-        if close:
-            await close()
+        if hasattr(self._chunks, "aclose"):
+            await self._chunks.aclose()
 
     async def __aenter__(self) -> AsyncRoutedStream:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()

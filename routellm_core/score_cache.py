@@ -15,8 +15,6 @@ from routellm_core._cache import DiskCache, text_key, user_cache_file
 from routellm_core.routers.base import Router, checked_scores
 from routellm_core.types import FloatArray
 
-__all__ = ["ScoreCache"]
-
 _SCORE = struct.Struct("<d")
 
 
@@ -38,16 +36,10 @@ class ScoreCache(DiskCache):
         batch_size: int = 512,
         on_progress: Callable[[int], None] | None = None,
     ) -> FloatArray:
-        """Return the router's scores, computing and storing only those that are missing.
+        """Return the router's scores of n prompts, shape (n,), computing and storing only those that are missing.
 
-        Args:
-            router: scores what is missing; each distinct prompt once.
-            prompts: n prompts.
-            batch_size: prompts scored, and committed, at a time.
-            on_progress: called with the number of further prompts that have a score.
-
-        Returns:
-            shape (n,), float64.
+        Each distinct prompt is scored once, ``batch_size`` at a time, which are then committed; ``on_progress`` is
+        called with the number of further prompts that have a score.
 
         Raises:
             ScoringError: the router failed; what was scored before is kept.

@@ -18,8 +18,6 @@ from routellm_core.errors import ScoringError
 from routellm_core.routers.base import Router, checked_scores
 from routellm_core.types import FloatArray
 
-__all__ = ["AsyncScorer", "score_in_batches", "scores_or_errors"]
-
 _COMPUTING_WORKERS = 2  # one more than computes, to prepare its batch meanwhile
 _WAITING_SHARE = 0.2  # a call that computes for less of its time waits
 

@@ -16,7 +16,7 @@ from functools import cached_property, lru_cache, partial
 from typing import Any, Literal, Self, TypeAlias
 
 from routellm_core.backends.base import ModelSettings
-from routellm_core.calibration import CalibrationSource, fitting_calibration, resolve_threshold
+from routellm_core.calibration import CalibrationSource, calibrations_by_router, resolve_threshold
 from routellm_core.capabilities import Capabilities, capabilities_of, misfits
 from routellm_core.decision import StrongShare, decide, requested_threshold
 from routellm_core.errors import BackendError, ConfigError, RoutingError, ScoringError, UnsupportedPromptError
@@ -61,13 +61,6 @@ class _Question:
     threshold: float
     known: Mapping[str, Tier]
     misfits: Mapping[Tier, str]
-
-
-@dataclass(frozen=True)
-class _Settled:
-    """A decision that needs no scoring."""
-
-    decision: RoutingDecision
 
 
 class ModelSelector:
@@ -124,7 +117,8 @@ class ModelSelector:
             raise ConfigError(f"sticky_release={sticky_release!r} must be a share of the threshold, from 0 to 1")
         self.router = load_router(router) if isinstance(router, str) else router
         self.pair = pair
-        self.calibration = fitting_calibration(calibration, self.router)
+        name = self.router.name
+        self.calibration = calibrations_by_router(calibration, {name: self.router}).get(name)
         requested = requested_threshold(threshold, strong_share)
         if requested is None and self.calibration is not None and self.calibration.result is not None:
             requested = self.calibration.result.threshold.value
@@ -133,16 +127,18 @@ class ModelSelector:
         if wrappers and extract is routing_prompt:
             extract = partial(routing_prompt, wrappers=WRAPPERS | set(map(tag_name, wrappers)))
         self._extract = extract
-        self._no_prompt_tier = no_prompt_tier
-        self._on_scoring_error = on_scoring_error
+        self.no_prompt_tier = no_prompt_tier
+        self.on_scoring_error = on_scoring_error
+        self.sticky = sticky
         self._is_sticky = sticky is not None
         self._sticky_release = sticky_release if sticky == "auto" else 0.0
-        self._memory = ConversationMemory() if memory is None else memory
+        self.memory = ConversationMemory() if memory is None else memory
         self._models = {tier: (models or {}).get(tier, pair.of(tier)) for tier in pair.tiers}
 
     def _prepare(self) -> None:
         # Bounded, since model names bring shares from outside.
-        self._resolve = lru_cache(maxsize=256)(self._resolved)
+        resolved = partial(resolve_threshold, router=self.router, calibration=self.calibration)
+        self._resolve: Callable[[float | StrongShare], float] = lru_cache(maxsize=256)(resolved)
         self._async_scorer = AsyncScorer(self.router)
 
     def __copy__(self) -> Self:
@@ -211,20 +207,20 @@ class ModelSelector:
         """Decide as :meth:`select` does; scoring runs in a worker thread, batched with other tasks' prompts."""
         requested = requested_threshold(threshold, strong_share)
         question = await self._apart(self._question, _turn(conversation, session), requested, force)
-        if isinstance(question, _Settled):
-            return self._logged(question.decision)
+        if isinstance(question, RoutingDecision):
+            return self._logged(question)
         started = time.perf_counter()
         try:
-            score: float | ScoringError = await self._async_scorer.score(question.prompt)
+            score: float | Exception = await self._async_scorer.score(question.prompt)
         except Exception as error:
-            score = self._scoring_failure(error)
+            score = error
         decision = self._decide(question, score, time.perf_counter() - started)
         kept: RoutingDecision = await self._apart(self._kept_in_mind, question, decision)
         return kept
 
     async def _apart(self, work: Callable[..., Any], *arguments: Any) -> Any:
         """Do what may ask a shared memory without blocking the event loop."""
-        return work(*arguments) if self._memory.is_local else await asyncio.to_thread(work, *arguments)
+        return work(*arguments) if self.memory.is_local else await asyncio.to_thread(work, *arguments)
 
     def select_batch(
         self,
@@ -251,13 +247,15 @@ class ModelSelector:
         ]
         prompts = [question.prompt for question in questions if isinstance(question, _Question)]
         started = time.perf_counter()
-        scores = iter(self._scores(prompts))
+        scores = iter(scores_or_errors(self.router, prompts))
         seconds_each = (time.perf_counter() - started) / max(len(prompts), 1)
-        return [
-            self._kept_in_mind(question, self._decide(question, next(scores), seconds_each))
-            if isinstance(question, _Question)
-            else self._logged(question.decision)
+        decisions = [
+            self._decide(question, next(scores), seconds_each) if isinstance(question, _Question) else question
             for question in questions
+        ]
+        return [
+            self._kept_in_mind(question, decision) if isinstance(question, _Question) else self._logged(decision)
+            for question, decision in zip(questions, decisions, strict=True)
         ]
 
     def recorder(self, turn: Turn, decision: RoutingDecision) -> Recorder:
@@ -267,7 +265,7 @@ class ModelSelector:
             turn: the request.
             decision: as it ended, after a fallback too.
         """
-        return Recorder(self._memory, turn, decision.tier)
+        return Recorder(self.memory, turn, decision.tier)
 
     def request_for(self, turn: Turn, parameters: Mapping[str, Any]) -> Callable[[Tier], Mapping[str, Any]]:
         """Return a function from a tier to the parameters that are sent to it.
@@ -302,22 +300,23 @@ class ModelSelector:
         made: Callable[[Tier], Mapping[str, Any]] = await self._apart(self.request_for, turn, parameters)
         return made
 
-    def _question(self, turn: Turn, requested: float | StrongShare | None, force: Tier | None) -> _Question | _Settled:
+    def _question(
+        self, turn: Turn, requested: float | StrongShare | None, force: Tier | None
+    ) -> _Question | RoutingDecision:
         if force is not None:
             _check_choice("force", force, self.pair.tiers)
-            return _Settled(self._unscored(force, f"the caller asked for the {force} model"))
+            return self._unscored(force, f"the caller asked for the {force} model")
         limit = self._threshold(requested)
         unfit = misfits(turn.needs, self.capabilities, self.pair)
         known = self._recalled(turn)
         if (bound := self._bound(turn, known, unfit)) is not None:
-            return _Settled(bound)
+            return bound
         prompt = self._extract(turn.messages)
         if prompt is not None and not isinstance(prompt, str):
             raise UnsupportedPromptError(f"extract returned {type(prompt).__name__}; it must return a string or None")
         if prompt is None or not prompt.strip():
-            reason = f"no user text to route on; the default is the {self._no_prompt_tier} model"
-            question = _Question(turn, "", limit, known, unfit)
-            return _Settled(self._placed(question, self._unscored(self._no_prompt_tier, reason)))
+            reason = f"no user text to route on; the default is the {self.no_prompt_tier} model"
+            return self._placed(_Question(turn, "", limit, known, unfit), self._unscored(self.no_prompt_tier, reason))
         return _Question(turn, prompt, limit, known, unfit)
 
     def _recalled(self, turn: Turn) -> Mapping[str, Tier]:
@@ -329,13 +328,13 @@ class ModelSelector:
 
     def _recall(self, keys: Sequence[str]) -> Mapping[str, Tier]:
         # A shared memory may hold the tiers of another configuration.
-        return {key: tier for key, tier in self._memory.recall(keys).items() if tier in self.pair.tiers}
+        return {key: tier for key, tier in self.memory.recall(keys).items() if tier in self.pair.tiers}
 
     def _bound(self, turn: Turn, known: Mapping[str, Tier], unfit: Mapping[Tier, str]) -> RoutingDecision | None:
         """Return the decision for the one model that can go on, where there is one."""
-        keys = turn.keys if known else None
-        if keys is None:
+        if not known:
             return None
+        keys = turn.keys
         if state := next((known[key] for key in keys.state if key in known), None):
             return self._unscored(state, f"the request refers to what the {state} model keeps")
         if not keys.is_within_turn:
@@ -345,9 +344,6 @@ class ModelSelector:
             return None
         return self._unscored(began, f"the turn stays on the {began} model, which is answering it")
 
-    def _resolved(self, requested: float | StrongShare) -> float:
-        return resolve_threshold(requested, self.router, self.calibration)
-
     def _threshold(self, requested: float | StrongShare | None) -> float:
         if requested is not None:
             return self._resolve(requested)
@@ -355,31 +351,25 @@ class ModelSelector:
             raise RoutingError("no threshold: give one per call, or threshold=0.116 when building the selector")
         return self.threshold
 
-    def _scores(self, prompts: Sequence[str]) -> list[float | ScoringError]:
-        results = scores_or_errors(self.router, prompts)
-        return [self._scoring_failure(item) if isinstance(item, Exception) else item for item in results]
+    def _decide(self, question: _Question, score: float | Exception, seconds: float) -> RoutingDecision:
+        if isinstance(score, Exception):
+            decision = replace(self._after_failure(score), latency_seconds=seconds, threshold=question.threshold)
+        else:
+            router = self.router.name
+            decision = decide(float(score), question.threshold, self.pair, router=router, latency_seconds=seconds)
+        return self._placed(question, decision)
 
-    def _scoring_failure(self, error: Exception) -> ScoringError:
+    def _after_failure(self, error: Exception) -> RoutingDecision:
         # A router is foreign code as far as a request is concerned: whatever it raises, the policy decides.
+        tier = self.on_scoring_error
         failure = error
         if not isinstance(failure, ScoringError):
             failure = ScoringError(f"router {self.router.name!r} failed: {type(error).__name__}: {error}")
             failure.__cause__ = error
-        if self._on_scoring_error == "raise":
+        if tier == "raise":
             raise failure
-        logger.warning("scoring failed; taking the %s model: %s", self._on_scoring_error, failure)
-        return failure
-
-    def _decide(self, question: _Question, score: float | ScoringError, seconds: float) -> RoutingDecision:
-        if isinstance(score, ScoringError):
-            tier: Tier = "weak" if self._on_scoring_error == "weak" else "strong"
-            decision = self._unscored(tier, f"scoring failed, so the policy takes the {tier} model: {score}")
-            decision = replace(decision, latency_seconds=seconds, threshold=question.threshold)
-        else:
-            decision = decide(
-                float(score), question.threshold, self.pair, router=self.router.name, latency_seconds=seconds
-            )
-        return self._placed(question, decision)
+        logger.warning("scoring failed; taking the %s model: %s", tier, failure)
+        return self._unscored(tier, f"scoring failed, so the policy takes the {tier} model: {failure}")
 
     def _unscored(self, tier: Tier, reason: str) -> RoutingDecision:
         return RoutingDecision(
@@ -420,9 +410,7 @@ class ModelSelector:
     def _may_leave(self, question: _Question, decision: RoutingDecision, held: Tier) -> bool:
         """Return whether a question is easy enough, and of its own, to leave the model that the conversation needed."""
         is_fresh = len(question.prompt.encode("utf-8", "surrogatepass")) >= _FRESH_BYTES
-        if decision.score is None or not is_fresh:
-            return False
-        if decision.score >= question.threshold * self._sticky_release:
+        if decision.score is None or not is_fresh or decision.score >= question.threshold * self._sticky_release:
             return False
         extra = self._switch_dollars(question, held, decision.tier, answer=_ANSWER_TOKENS)
         return extra is None or extra <= 0
@@ -452,7 +440,7 @@ class ModelSelector:
             judged = decide(decision.score, question.threshold, self.pair, router=decision.router).tier
             was = question.known.get(f"{conversation}:held")
             if judged != was and (was is not None or self._rung(judged) > 0):
-                self._memory.remember({f"{conversation}:held": judged})
+                self.memory.remember({f"{conversation}:held": judged})
         return self._logged(decision)
 
     def _logged(self, decision: RoutingDecision) -> RoutingDecision:

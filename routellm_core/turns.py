@@ -15,17 +15,6 @@ from routellm_core.memory import ConversationMemory
 from routellm_core.prompts import as_messages, last_turn, message_text, opening, user_text
 from routellm_core.types import ChatMessage, Tier
 
-__all__ = [
-    "Recorder",
-    "Turn",
-    "TurnContext",
-    "TurnKeys",
-    "has_open_call",
-    "opening_session",
-    "state_marks",
-    "without_state",
-]
-
 _SESSION_HEADERS = ("x-session-id", "x-session-affinity")
 _SESSION_FIELDS = ("session_id", "thread_id", "conversation_id")
 _CLAUDE_CODE_SESSION = re.compile(r"_session_([\w-]{8,})$")  # at the end of metadata.user_id
@@ -88,16 +77,14 @@ def _provider_state(parameters: Mapping[str, Any]) -> Iterator[str]:
         parameters.get("previous_response_id"),
         conversation.get("id") if isinstance(conversation, Mapping) else conversation,
         parameters.get("container"),
-        *(tool.get("container") for tool in parameters.get("tools") or () if isinstance(tool, Mapping)),
+        *(tool.get("container") for tool in _mappings(parameters, "tools")),
     ):
         if isinstance(value, str) and value:
             yield value
     for name in ("messages", "input"):
         yield from (value for key, value in _leaves(parameters.get(name)) if key in ("file_id", "container_id"))
-    items = parameters.get("input")
-    for item in items if isinstance(items, list) else ():
-        if isinstance(item, Mapping) and item.get("type") == "item_reference":
-            yield str(item.get("id"))
+    references = (item for item in _mappings(parameters, "input") if item.get("type") == "item_reference")
+    yield from (str(item.get("id")) for item in references)
 
 
 def _leaves(value: Any) -> Iterator[tuple[str, str]]:
@@ -132,23 +119,21 @@ def has_open_call(messages: Sequence[ChatMessage]) -> bool:
         return True
     if last.get("role") == "assistant":
         return bool(list(_call_ids(last)))
-    return last.get("role") == "user" and any(kind == "tool_result" for kind in _part_types(last))
+    return last.get("role") == "user" and any(part.get("type") == "tool_result" for part in _mappings(last, "content"))
 
 
-def _part_types(message: ChatMessage) -> Iterator[Any]:
-    content = message.get("content")
-    if isinstance(content, list):
-        yield from (part.get("type") for part in content if isinstance(part, Mapping))
+def _mappings(message: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    items = message.get(name)
+    return [item for item in items if isinstance(item, Mapping)] if isinstance(items, (list, tuple)) else []
 
 
 def _call_ids(message: ChatMessage) -> Iterator[str]:
     """Yield the ids of the tool calls that a message makes or answers."""
-    calls = message.get("tool_calls") or ()
-    yield from (str(call["id"]) for call in calls if isinstance(call, Mapping) and call.get("id"))
+    yield from (str(call["id"]) for call in _mappings(message, "tool_calls") if call.get("id"))
     if message.get("tool_call_id"):
         yield str(message["tool_call_id"])
-    for part in message.get("content") if isinstance(message.get("content"), list) else ():  # type: ignore[union-attr]
-        if isinstance(part, Mapping) and part.get("type") in ("tool_use", "tool_result"):
+    for part in _mappings(message, "content"):
+        if part.get("type") in ("tool_use", "tool_result"):
             yield str(part.get("id") or part.get("tool_use_id") or "")
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
-from functools import lru_cache
-from itertools import islice
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
 
 __all__ = ["OWN_WORDS", "WRAPPERS", "is_confirmation", "tag_name", "typed_text"]
 
@@ -95,7 +96,7 @@ def typed_text(parts: Sequence[str], wrappers: Collection[str] = WRAPPERS) -> st
     typed = []
     is_result = False  # Cline names a tool in one part and gives its result in the next
     for part in parts:
-        words = "\n".join(_own_blocks(part)) if is_result else _typed_part(part, wrappers)
+        words = _own_words(part) if is_result else _typed_part(part, wrappers)
         header = _TOOL_TEXT.match(part.strip())
         is_result = header is not None and header.end() == len(part.strip())
         if words:
@@ -114,28 +115,54 @@ def _typed_part(text: str, wrappers: Collection[str]) -> str:
             break
     text = _without_ends(text, wrappers)
     if _TOOL_TEXT.match(text):
-        return "\n".join(_own_blocks(text))
-    return _unwrapped(text, wrappers)
+        return _own_words(text)
+    if not text.endswith(">"):
+        return text
+    # The block that holds the user's words may be all there is; a query may also come last.
+    for block in _own_blocks(text):
+        if block.end == len(text) and (block.begin == 0 or block.name in _QUERIES):
+            return _without_ends(text[block.inner_begin : block.inner_end], wrappers)
+    return text
+
+
+class _Block(NamedTuple):
+    name: str
+    begin: int
+    inner_begin: int
+    inner_end: int
+    end: int
+
+
+def _blocks(text: str) -> list[_Block]:
+    """Return all blocks, by their ends; those of one name may hold one another."""
+    opened: dict[str, list[re.Match[str]]] = {}
+    found = []
+    for tag in _TAG.finditer(text) if "</" in text else ():
+        name = tag_name(tag[2])
+        if not tag[1]:
+            opened.setdefault(name, []).append(tag)
+        elif opened.get(name):
+            first = opened[name].pop()
+            found.append(_Block(name, first.start(), first.end(), tag.start(), tag.end()))
+    return found
 
 
 def _without_ends(text: str, wrappers: Collection[str]) -> str:
     """Take blocks and lines of an agent's off both ends, until none is left there."""
+    blocks = [block for block in _blocks(text) if block.name in wrappers]
+    begun, ended = {block.begin: block for block in blocks}, {block.end: block for block in blocks}
     start, end = _trimmed(text, 0, len(text))
-    for take in (_from_start, _from_end, _from_start):
+    for is_front in (True, False, True):
         for _ in range(_MOST_BLOCKS):
-            before = (start, end)
-            start, end = _trimmed(text, *take(text, start, end, wrappers))
+            before = start, end
+            if is_front:
+                start = _after(text, start, end, begun.get(start))
+            else:
+                end = _before(text, start, end, ended.get(end))
             if (start, end) == before:
                 break
+            start, end = _trimmed(text, start, end)
     return text[start:end]
-
-
-def _from_start(text: str, start: int, end: int, wrappers: Collection[str]) -> tuple[int, int]:
-    return _after_block(text, _after_line(text, start, end), end, wrappers), end
-
-
-def _from_end(text: str, start: int, end: int, wrappers: Collection[str]) -> tuple[int, int]:
-    return start, _before_block(text, start, _before_line(text, start, end), wrappers)
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
@@ -146,158 +173,62 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def _after_line(text: str, start: int, end: int) -> int:
+def _after(text: str, start: int, end: int, block: _Block | None) -> int:
     for line in _LINES:
         if found := line.match(text, start, end):
             return found.end()
-    return start
-
-
-def _before_line(text: str, start: int, end: int) -> int:
-    begin = max(text.rfind("\n", start, end) + 1, start)
-    if end - begin <= _LONGEST_LINE:
-        for line in _LINES:
-            if line.fullmatch(text, begin, end):
-                return begin
-    return end
-
-
-def _after_block(text: str, start: int, end: int, wrappers: Collection[str]) -> int:
-    tag = _TAG.match(text, start, end)
-    if not tag or tag[1] or tag_name(tag[2]) not in wrappers:
-        return start
-    close = _closing(text, tag[2], tag.end(), end)
-    if close is None:
+    if block is None or block.end > end:
         return start
     # On one line with other words, the tag is what the user writes about.
-    is_alone = close == end or text[close] in "\r\n" or "\n" in text[start:close]
-    return close if is_alone else start
+    is_alone = block.end == end or text[block.end] in "\r\n" or text.find("\n", start, block.end) >= 0
+    return block.end if is_alone else start
 
 
-def _before_block(text: str, start: int, end: int, wrappers: Collection[str]) -> int:
-    if end <= start or text[end - 1] != ">":
+def _before(text: str, start: int, end: int, block: _Block | None) -> int:
+    line_begin = max(text.rfind("\n", start, end) + 1, start)
+    if end - line_begin <= _LONGEST_LINE and any(line.fullmatch(text, line_begin, end) for line in _LINES):
+        return line_begin
+    if block is None or block.begin < start:
         return end
-    tag = _TAG.fullmatch(text, max(text.rfind("<", start, end), start), end)
-    if not tag or not tag[1] or tag_name(tag[2]) not in wrappers:
-        return end
-    begin = _opening(text, tag[2], start, tag.start())
-    if begin is None:
-        return end
-    before = text[start:begin].rstrip(" \t")
-    is_alone = not before or before[-1] in "\r\n" or "\n" in text[begin:end]
+    before = text[start : block.begin].rstrip(" \t")
+    is_alone = not before or before[-1] in "\r\n" or text.find("\n", block.begin, end) >= 0
     is_introduced = before.rstrip().endswith((":", "："))
     is_fenced = before.count("```") % 2 == 1
-    return begin if is_alone and not is_introduced and not is_fenced else end
+    return block.begin if is_alone and not is_introduced and not is_fenced else end
 
 
-def _closing(text: str, name: str, start: int, end: int) -> int | None:
-    """Return where the block ends that was opened before ``start``; blocks of one name may hold one another."""
-    depth = 1
-    for tag in _tags(name).finditer(text, start, end):
-        depth += -1 if tag[1] else 1
-        if depth == 0:
-            return tag.end()
-    return None
+_QUERIES = frozenset({"user_query", "user_message", "user_request", "userrequest", "command_args", "bash_input"})
 
 
-def _opening(text: str, name: str, start: int, end: int) -> int | None:
-    """Return where the block begins whose closing tag stands at ``end``."""
-    depth, at = 1, end
-    while (at := text.rfind("<", start, at)) >= 0:
-        tag = _tags(name).match(text, at, end)
-        if tag:
-            depth += 1 if tag[1] else -1
-            if depth == 0:
-                return at
-    return None
-
-
-@lru_cache(maxsize=256)
-def _tags(name: str) -> re.Pattern[str]:
-    return re.compile(rf"<(/?)({re.escape(name)})(?:\s[^<>]*)?>", re.IGNORECASE)
-
-
-def _unwrapped(text: str, wrappers: Collection[str]) -> str:
-    """Return the user's words out of the block that holds them, where that is all there is or the last thing."""
-    if not text.endswith(">"):
-        return text
-    for name in _QUERIES:
-        text = next((text[begin:end] for begin, end in _blocks(text, name) if end == len(text)), text)
-    tag = _TAG.match(text)
-    if (
-        tag
-        and not tag[1]
-        and tag_name(tag[2]) in OWN_WORDS
-        and _closing(text, tag[2], tag.end(), len(text)) == len(text)
-    ):
-        return _without_ends(text[tag.end() : text.rindex("<")], wrappers)
-    return text
-
-
-_QUERIES = ("user_query", "user_message", "user_request", "userRequest", "command-args", "bash-input")
-
-
-def _own_blocks(text: str) -> list[str]:
+def _own_words(text: str) -> str:
     """Return what the user wrote within the result of a tool: Cline's feedback, answers and messages."""
+    words = (text[block.inner_begin : block.inner_end].strip() for block in _own_blocks(text))
+    return "\n".join(filter(None, words))
+
+
+def _own_blocks(text: str) -> list[_Block]:
+    """Return the blocks of the user's words that begin on a line of their own, outside of code fences.
+
+    Each ends at the first closing tag: within it, the user may write about the tag.
+    """
+    opened: dict[str, re.Match[str]] = {}
     found = []
-    for name in OWN_WORDS:
-        for begin, end in _blocks(text, name):
-            inner = text[text.index(">", begin) + 1 : text.rindex("<", begin, end)]
-            found.append((begin, inner.strip()))
-    return [words for _, words in sorted(found) if words]
-
-
-def _blocks(text: str, name: str) -> list[tuple[int, int]]:
-    """Return where the blocks of one name begin and end that stand on lines of their own."""
-    blocks: list[tuple[int, int]] = []
-    for tag in islice(_tags(name).finditer(text), 2 * _MOST_BLOCKS):
-        if tag[1] or (blocks and tag.start() < blocks[-1][1]):
+    fences = at = 0
+    for tag in _TAG.finditer(text):
+        name = tag_name(tag[2])
+        if name not in OWN_WORDS:
             continue
-        close = text.find(f"</{tag[2]}>", tag.end())
-        if close < 0:
-            break
-        before = text[: tag.start()].rstrip(" \t")
-        if (not before or before[-1] == "\n") and before.count("```") % 2 == 0:
-            blocks.append((tag.start(), close + len(tag[2]) + 3))
-    return blocks
+        fences += text.count("```", at, tag.start())
+        at = tag.start()
+        if tag[1] and name in opened:
+            first = opened.pop(name)
+            found.append(_Block(name, first.start(), first.end(), tag.start(), tag.end()))
+        elif not tag[1] and fences % 2 == 0 and not text[text.rfind("\n", 0, at) + 1 : at].strip(" \t"):
+            opened.setdefault(name, tag)
+    return sorted(found, key=lambda block: block.begin)
 
 
 _LONGEST_CONFIRMATION = 80
-_CONFIRMATIONS = """
-    yes|yep|yeah|yup|yes please|y|sure|of course|absolutely|definitely|certainly|ok|okay|k|alright|all right|fine|right
-    correct|exactly|agreed|i agree|approve|approved|i approve|confirm|confirmed|i confirm|accept|accepted|affirmative
-    go|go on|go ahead|go for it|continue|please continue|proceed|carry on|keep going|move on|next|next step|start|begin
-    do it|do that|do this|do so|make it so|please do|let s go|lets go|let s do it|lets do it|run it|try it|try again
-    again|retry|commit|commit it|commit that|commit this|commit and push|push|push it|merge|merge it|ship it|deploy it
-    apply|apply it|apply the changes|apply the changes|save it|send it|looks good|looks great|looks right|looks fine
-    looks good to me|lgtm|sounds good|sounds great|sounds right|that works|works for me|that s fine|that s right
-    that s correct|that s good|good|great|perfect|excellent|awesome|no problem|good to go|all good|the first one
-    the second one|option [1-9a-d]|[1-9]|[a-d]
-    ja|jawohl|jap|jo|klar|gerne|ja bitte|mach|mach das|mach es|mach weiter|mach so|weiter|weiter so|weitermachen|nur zu
-    passt|passt so|sieht gut aus|in ordnung|einverstanden|genau|richtig|stimmt|los|los geht s|gut|sehr gut|super|perfekt
-    fortfahren|bitte fortfahren|alles klar|bestatigt
-    oui|ouais|d accord|vas y|allez y|continuez|c est bon|parfait|bien sur|ca marche|tres bien|fais le|faites le|exact
-    exactement|entendu|parfaitement|poursuis|poursuivez
-    si|claro|vale|adelante|continua|sigue|de acuerdo|perfecto|hazlo|esta bien|bien|muy bien|correcto|exacto|dale|listo
-    procede|por supuesto
-    va bene|certo|procedi|perfetto|d accordo|esatto|fallo|avanti|certamente|prosegui
-    sim|pode ser|prossiga|va em frente|tudo bem|perfeito|esta bom|isso|faz isso|faca isso|beleza|com certeza|segue
-    prima|ga door|ga verder|akkoord|doe maar|klopt|goed|oke|doorgaan|zeker
-    tak|dalej|kontynuuj|dobrze|zgoda|jasne|oczywiscie|fortsatt|okej|kor|jatka|kylla|joo|fortsæt
-    да|давай|продолжай|продолжаи|хорошо|ок|окей|океи|ладно|верно|согласен|согласна|конечно|дальше|отлично|так
-    evet|tamam|devam|devam et|olur|tabii|van|vang|duoc|tiep tuc|dong y|ya|iya|lanjut|lanjutkan|oke lanjut|baik|setuju
-    نعم|أجل|تابع|استمر|حسنا|موافق|بله|ادامه بده|כן|המשך|हाँ|हां|जी|जी हाँ|ठीक है|आगे बढ़ो|जारी रखें|haan|theek hai
-    ใช่|ตกลง|ทำต่อ|ต่อไป
-    是|是的|好|好的|可以|行|继续|继续吧|请继续|没问题|对|对的|确认|同意|嗯|繼續|請繼續|沒問題|對|確認|可以的|好吧|执行|開始|开始
-    はい|ええ|うん|お願いします|続けて|続けてください|いいです|いいですよ|了解|了解です|そうです
-    オッケー|進めて|進めてください
-    네|예|응|계속|계속해|계속해줘|계속해 주세요|계속해주세요|좋아|좋아요|진행해|진행해줘|진행해 주세요|그래|맞아
-"""
-_FILLERS = """
-    please|pls|thanks|thank you|thx|then|now|just|and|nice|cool|that|it|so|with it|with that|bitte|danke|merci
-    s il te plait|s il vous plait|por favor|gracias|per favore|grazie|obrigado|obrigada
-    пожалуйста|спасибо|شكرا|谢谢|謝謝|吧|请|ください|감사합니다
-"""
 _EMOJI = re.compile(r"[👍👌✅✔🙏💯🚀🆗🏻-🏿️‍]")
 
 
@@ -310,26 +241,25 @@ def is_confirmation(text: str) -> bool:
     return bool(words and pattern.fullmatch(words + " ") and needed.search(f" {words} "))
 
 
-@lru_cache(maxsize=1)
+@cache
 def _confirmations() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    core, fillers = (_alternatives(table) for table in (_CONFIRMATIONS, _FILLERS))
+    table = Path(__file__).with_name("confirmations.txt").read_text(encoding="utf-8")
+    core, fillers = (_alternatives(part) for part in table.split("\n\n"))
     return re.compile(rf"(?:(?:{core}|{fillers}) )+"), re.compile(rf" (?:{core}) ")
 
 
 def _alternatives(table: str) -> str:
-    phrases = {phrase for line in table.strip().splitlines() for phrase in line.strip().split("|")}
-    normal = {phrase if "[" in phrase else _words(phrase) for phrase in phrases}
-    return "|".join(sorted(normal, key=len, reverse=True))
+    lines = (line for line in table.splitlines() if not line.startswith("#"))
+    phrases = {phrase if "[" in phrase else _words(phrase) for line in lines for phrase in line.split("|")}
+    return "|".join(sorted(phrases, key=len, reverse=True))
 
 
 def _words(text: str) -> str:
     """Return a text's words in small letters, without accents and punctuation, with one space between them."""
     plain = unicodedata.normalize("NFKD", text.casefold())
-    kept = (
-        char if char.isalnum() or unicodedata.category(char) == "Mc" else " " for char in plain if not _is_mark(char)
-    )
+    kept = []
+    for char in plain:
+        kind = unicodedata.category(char)
+        if kind != "Mn":
+            kept.append(char if char.isalnum() or kind == "Mc" else " ")
     return " ".join("".join(kept).split())
-
-
-def _is_mark(char: str) -> bool:
-    return unicodedata.category(char) == "Mn"

@@ -11,8 +11,6 @@ import numpy.typing as npt
 
 from routellm_core.errors import ConfigError
 
-__all__ = ["ChatMessage", "FloatArray", "Ladder", "ModelPair", "PairTier", "RoutingDecision", "Tier"]
-
 Tier: TypeAlias = str
 """The name of a place on a ladder; of a pair's, ``"strong"`` and ``"weak"``."""
 PairTier: TypeAlias = Literal["strong", "weak"]

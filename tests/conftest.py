@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import runpy
 import subprocess
 import tempfile
 import threading
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from aiohttp import web
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from routellm_core.testing.local_handlers import Operation
 from routellm_core.testing.local_models import LocalModelServer
 
 _datasets_cache = tempfile.TemporaryDirectory()
@@ -67,9 +69,17 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
-def local_models() -> Iterator[LocalModelServer]:
+def operations() -> Mapping[str, Operation]:
+    """OpenAI's other operations, for a ``LocalModelServer`` of one's own."""
+    # Test folders are no packages (importlib mode), so what tests share is loaded by its path.
+    found: Mapping[str, Operation] = runpy.run_path(str(Path(__file__).with_name("operation_replies.py")))["OPERATIONS"]
+    return found
+
+
+@pytest.fixture(scope="session")
+def local_models(operations: Mapping[str, Operation]) -> Iterator[LocalModelServer]:
     """A running OpenAI-compatible server; see its module for the model names that misbehave."""
-    with LocalModelServer() as server:
+    with LocalModelServer(operations=operations) as server:
         yield server
 
 

@@ -324,3 +324,36 @@ def test_a_controller_can_be_pickled_and_copied(client: Controller) -> None:
     assert client.model_counts == {"random": {"openai/big": 1}}
     assert copy.copy(client) is client
     assert copy.deepcopy([client])[0] is client
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_tool_loop_stays_with_the_model_that_took_over(local_models: LocalModelServer, stream: bool) -> None:
+    once = ResiliencePolicy(attempts=1, cooldown_after=0)
+    client = Controller(
+        ["random"], "openai/big", "openai/fail-503", api_base=local_models.base_url, api_key="k", resilience=once
+    )
+    messages: list[Any] = [{"role": "user", "content": "What will the weather be in 3 days?"}]
+    answer = client.completion(model="router-random-1", messages=messages, tools=[TOOL], stream=stream)
+    assert answer.routing.fallback_from == "openai/fail-503"
+    if stream:
+        calls = [call for chunk in answer for choice in chunk.choices for call in choice.delta.tool_calls or []]
+        made = {"id": calls[0].id, "type": "function", "function": {"name": "get_weather", "arguments": "{}"}}
+        messages.append({"role": "assistant", "content": None, "tool_calls": [made]})
+    else:
+        messages.append(answer.choices[0].message)
+        made = answer.choices[0].message.model_dump()["tool_calls"][0]
+    messages.append({"role": "tool", "tool_call_id": made["id"], "content": "rain"})
+    second = client.completion(model="router-random-1", messages=messages, tools=[TOOL])
+    assert (second.routing.tier, second.routing.fallback_from) == ("strong", None)
+
+
+def test_two_models_of_one_name_are_told_apart_by_tier() -> None:
+    with LocalModelServer() as server:
+        gone = {"model": "openai/same", "api_base": "http://127.0.0.1:9/v1", "api_key": "k"}
+        here = {"model": "openai/same", "api_base": server.base_url, "api_key": "k"}
+        client = Controller(["random"], gone, here, resilience=NO_WAIT)
+        decision = client.completion(model="router-random-0", messages=HELLO).routing
+        assert (decision.tier, decision.model, decision.fallback_from) == ("weak", "openai/same", "openai/same")
+        assert "openai/same (strong) failed" in decision.reason
+        assert "openai/same (weak) answered" in decision.reason
+        assert client.model_counts == {"random": {"openai/same (weak)": 1}}

@@ -184,7 +184,7 @@ class TestFollowUps:
         talk.ask(user(HARD), says=answer("word " * 2000))
         # The strong model reads the 2,500 tokens so far from its cache for less than the weak one reads them anew.
         assert talk.ask(user(EASY)) == "strong"
-        talk.selector = selector(models=models, sticky=None, memory=talk.selector._memory)
+        talk.selector = selector(models=models, sticky=None, memory=talk.selector.memory)
         decision = talk.selector.select(Turn.of([*talk.messages, user(EASY)], SESSION))
         switch = decision.details["switch"]
         assert (decision.tier, switch["from"], switch["from_tier"]) == ("weak", "big", "strong")

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from routellm_core.decision import (
     ModelWish,
-    RouterModelName,
     decide,
     format_model_name,
     parse_model_name,
@@ -73,12 +72,12 @@ def test_anything_else_is_refused_with_what_is_allowed(threshold: Any) -> None:
     ],
 )
 def test_parses_router_and_threshold(name: str, router: str, threshold: float) -> None:
-    assert parse_model_name(name) == RouterModelName(router, threshold)
+    assert parse_model_name(name) == ModelWish(router=router, threshold=threshold)
 
 
 @given(st.from_regex(r"[a-z][a-z_]{0,9}(-[a-z]{1,5})?", fullmatch=True), st.floats(0, 1))
 def test_what_is_formatted_parses_back(router: str, threshold: float) -> None:
-    assert parse_model_name(format_model_name(router, threshold)) == RouterModelName(router, threshold)
+    assert parse_model_name(format_model_name(router, threshold)) == ModelWish(router=router, threshold=threshold)
 
 
 @pytest.mark.parametrize("name", ["gpt-4", "router-mf", "router", "", "router--", None, 3, "my-router-mf-0.5"])

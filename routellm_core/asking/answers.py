@@ -10,16 +10,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from routellm_core.asking.calls import CallLimits, Calls, unreadable
+from routellm_core.asking.calls import CallLimits, Calls, Outcome, run_all, unreadable
 from routellm_core.asking.grading import LETTERS, choice_letter, final_number, is_same_number, records_of
 from routellm_core.asking.judges import parse_rating, rating_messages
-from routellm_core.asking.run import Outcome, run_all
 from routellm_core.asking.store import RecordFile
 from routellm_core.backends.base import ChatBackend, ModelSettings
 from routellm_core.errors import ConfigError
 from routellm_core.types import ChatMessage
-
-__all__ = ["Question", "generate_answers", "grade_answers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +28,6 @@ class Question:
         turns: what the user says, turn by turn.
         right: the right letter or number; empty where a judge decides.
         references: reference answers for the judge, one per turn, or none.
-        temperature: the sampling temperature.
         examples: (question, answer) pairs that are shown first, as earlier turns of the conversation.
     """
 
@@ -55,18 +51,10 @@ async def generate_answers(
     send_temperature: bool = True,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Outcome:
-    """Answer every question that has no stored answer yet; each answer is stored as it arrives.
+    """Answer every question that has no stored answer yet; each answer is stored as it arrives, under ``folder``.
 
-    Args:
-        questions: from :func:`routellm_core.evals.questions.load_questions`.
-        benchmark: the benchmark's name.
-        model: the model to ask.
-        backend: calls it.
-        folder: where answers are kept.
-        limits: concurrency, rate and retries.
-        parameters: further parameters of each call, such as ``max_tokens``.
-        send_temperature: send the question's temperature; some models accept only their default.
-        on_progress: called with (questions ended, in all).
+    ``parameters`` are sent with each call, such as ``max_tokens``; ``send_temperature=False`` is for models that accept
+    only their default; ``on_progress`` is called with (questions ended, in all).
 
     Raises:
         ConfigError: another run is writing to the answers, or they cannot be written.
@@ -106,18 +94,8 @@ async def grade_answers(
 ) -> Outcome:
     """Grade stored answers and write ``grades.jsonl``, which :func:`load_benchmark` reads.
 
-    Questions without a ``right`` answer go to the judge, turn by turn; their quality is the mean rating.
-
-    Args:
-        questions: the questions that were asked.
-        benchmark: the benchmark's name.
-        model: the model that answered.
-        folder: where answers are kept.
-        judge: the judge; needed for questions that a judge decides.
-        backend: calls the judge.
-        limits: for the judge's calls.
-        send_temperature: ask the judge at temperature 0; some models accept only their default.
-        on_progress: called with (questions ended, in all).
+    Questions without a ``right`` answer go to the judge, turn by turn, at temperature 0 unless ``send_temperature`` is
+    off; their quality is the mean rating. ``on_progress`` is called with (questions ended, in all).
 
     Raises:
         ConfigError: a judge is needed and not given, another run is writing, or nothing can be written.

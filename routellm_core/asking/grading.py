@@ -18,17 +18,6 @@ from routellm_core.asking.store import RecordFile
 from routellm_core.errors import ConfigError
 from routellm_core.types import FloatArray
 
-__all__ = [
-    "LETTERS",
-    "choice_letter",
-    "final_number",
-    "graded_quality",
-    "is_same_number",
-    "mean_grade",
-    "model_folder",
-    "records_of",
-]
-
 LETTERS: Final = "ABCD"
 _WRITER: Final = "routellm evaluate generate"
 

@@ -20,16 +20,6 @@ from typing import Final, Literal, TypeAlias
 from routellm_core.prompts import message_text
 from routellm_core.types import ChatMessage
 
-__all__ = [
-    "PROMPT_VERSION",
-    "REFERENCED_CATEGORIES",
-    "Verdict",
-    "comparison_messages",
-    "parse_rating",
-    "parse_verdict",
-    "rating_messages",
-]
-
 Verdict: TypeAlias = Literal["A", "B", "C"]
 """The first answer is better, the second is, or neither."""
 PROMPT_VERSION: Final = 1
@@ -69,13 +59,9 @@ _LOOSE_RATING: Final = re.compile(r"\[\s*(\d+(?:\.\d+)?)\s*\]")
 def comparison_messages(
     conversation: Sequence[ChatMessage], first: str, second: str, *, reference: str | None = None
 ) -> list[ChatMessage]:
-    """Return what the judge is asked.
+    """Return what the judge is asked about two answers to a conversation, whose last message is the user's.
 
-    Args:
-        conversation: what both assistants were sent; the last message is the user's.
-        first: the answer shown as A's.
-        second: the answer shown as B's.
-        reference: a right answer, if one is known.
+    ``reference`` is a right answer, if one is known.
     """
     parts = [_block("conversation", _rendered(conversation))]
     if reference:
@@ -94,12 +80,9 @@ def parse_verdict(judgement: str) -> Verdict | None:
 def rating_messages(
     turns: Sequence[str], answers: Sequence[str], *, references: Sequence[str] = ()
 ) -> list[ChatMessage]:
-    """Return what the judge is asked about the last of ``answers``.
+    """Return what the judge is asked about the last of ``answers``, which are to the first of the user's turns.
 
-    Args:
-        turns: the user's turns.
-        answers: the assistant's answers to the first ``len(answers)`` of them.
-        references: reference answers to the same turns, or none.
+    ``references`` are reference answers to the same turns, or none.
     """
     criteria = _REFERENCED_CRITERIA if references else _CRITERIA
     if len(answers) == 1:

@@ -13,16 +13,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
-from routellm_core.asking.calls import Answer, CallLimits, Calls, unreadable
+from routellm_core.asking.calls import Answer, CallLimits, Calls, Outcome, run_all, unreadable
 from routellm_core.asking.judges import comparison_messages, parse_verdict
 from routellm_core.asking.prompts import LabelModels, LabelParameters, LabelPrompt
-from routellm_core.asking.run import Outcome, run_all
 from routellm_core.asking.store import RecordFile
 from routellm_core.backends.base import ChatBackend
 from routellm_core.errors import BackendError, ConfigError
 from routellm_core.types import PairTier as Tier
-
-__all__ = ["LabelOutcome", "LabelRun", "Winner"]
 
 Winner: TypeAlias = Literal["strong", "weak", "tie"]
 _OUTCOMES: Final[Mapping[Winner, tuple[float, float]]] = {"strong": (1.0, 0.0), "weak": (0.0, 1.0), "tie": (0.5, 0.5)}
@@ -33,13 +30,10 @@ _WRITER: Final = "routellm data label"
 
 @dataclass(frozen=True, kw_only=True)
 class LabelOutcome(Outcome):
-    """What there is after a run.
+    """What there is after a run, earlier ones included, and what this one spent.
 
-    Attributes:
-        winners: finished prompts by winner, those of earlier runs included.
-        disagreements: ties because the judge changed its mind with the order.
-        dollars: spent by this run; None where a price is not known.
-        tokens: by role, sent and answered in this run.
+    ``disagreements`` are ties because the judge changed its mind with the order; ``dollars`` is None where a price is
+    not known; ``tokens`` are sent and answered, by role.
     """
 
     winners: Mapping[Winner, int]
@@ -50,14 +44,7 @@ class LabelOutcome(Outcome):
 
 @dataclass
 class LabelRun:
-    """One run over the prompts.
-
-    Args:
-        models: the pair and the judge.
-        backend: makes the calls.
-        output: the file of finished rows; what failed is kept beside it, under the same name with ``.failures``.
-        parameters: what is sent beside the messages.
-        limits: concurrency, retries and money.
+    """One run over the prompts: ``output`` gets the finished rows, and a file beside it, ``….failures``, what failed.
 
     Raises:
         ConfigError: the output holds something else, or another pair's rows.
@@ -93,11 +80,7 @@ class LabelRun:
     async def label(
         self, prompts: Sequence[LabelPrompt], *, on_progress: Callable[[int, int], None] | None = None
     ) -> LabelOutcome:
-        """Label what has no label yet.
-
-        Args:
-            prompts: each once.
-            on_progress: called with (prompts ended, in all).
+        """Label what has no label yet; ``on_progress`` is called with (prompts ended, in all).
 
         Raises:
             ConfigError: another run is writing to the output, or nothing can be written there.

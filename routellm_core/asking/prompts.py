@@ -17,17 +17,6 @@ from routellm_core.prompts import message_text
 from routellm_core.rows.prompts import Conversation, read_records
 from routellm_core.types import ChatMessage
 
-__all__ = [
-    "CallEstimate",
-    "LabelModels",
-    "LabelParameters",
-    "LabelPrompt",
-    "LabelPrompts",
-    "Role",
-    "estimate_calls",
-    "read_label_prompts",
-]
-
 Role: TypeAlias = Literal["strong", "weak", "judge"]
 _MESSAGE_TOKENS: Final = 4.0
 """What a message costs beside its text, under OpenAI's chat format."""
@@ -66,13 +55,7 @@ class LabelParameters:
 
 @dataclass(frozen=True)
 class LabelPrompt:
-    """A prompt to be labelled.
-
-    Attributes:
-        conversation: as the row had it, up to the last user message.
-        place: file and line.
-        reference: a right answer for the judge, or None.
-    """
+    """A conversation up to the last user message, its file and line, and a right answer for the judge or None."""
 
     conversation: Conversation
     place: str
@@ -100,13 +83,7 @@ class LabelPrompt:
 
 @dataclass(frozen=True)
 class LabelPrompts:
-    """What a source holds.
-
-    Attributes:
-        prompts: each prompt once, in order.
-        repeated: rows that repeat an earlier one.
-        without_text: rows without a user's text, which nothing can be asked about.
-    """
+    """What a source holds: each prompt once, and how many rows repeat one or have no user's text to ask about."""
 
     prompts: tuple[LabelPrompt, ...]
     repeated: int
@@ -115,16 +92,7 @@ class LabelPrompts:
 
 @dataclass(frozen=True)
 class CallEstimate:
-    """What one model is expected to be asked, and for how much.
-
-    Attributes:
-        role: strong, weak or judge.
-        model: its name.
-        calls: number of calls.
-        input_tokens: sent in all.
-        output_tokens: answered in all.
-        dollars: None where the model's price is not known.
-    """
+    """What one model is expected to be asked: calls, tokens in all, and dollars, None where its price is not known."""
 
     role: Role
     model: str
@@ -139,15 +107,11 @@ def read_label_prompts(
 ) -> LabelPrompts:
     """Read prompts; a conversation is cut after the user's last message, which the models answer.
 
-    Args:
-        source: a file or folder, ``hf:owner/name[:split]``, or ``-`` for standard input.
-        column: the prompt's column.
-        reference_column: the column with reference answers; an empty cell is none.
-        limit: only the first so many prompts.
+    ``source``, ``column`` and their errors are :func:`read_records`'s. An empty cell of ``reference_column`` is no
+    reference answer; ``limit`` takes only the first so many prompts.
 
     Raises:
-        ConfigError: no prompts, a file that cannot be read, or a column that no row has.
-        UnsupportedPromptError: a row holds no prompt; the message has its line.
+        ConfigError: no prompts, or a reference column that no row has.
     """
     columns = [reference_column] if reference_column else []
     found: dict[str, LabelPrompt] = {}
@@ -174,19 +138,11 @@ def read_label_prompts(
 
 
 def estimate_calls(
-    prompts: Iterable[LabelPrompt],
-    models: LabelModels,
-    *,
-    answer_tokens: float = 300.0,
-    judge_tokens: float = 200.0,
+    prompts: Iterable[LabelPrompt], models: LabelModels, *, answer_tokens: float = 300.0, judge_tokens: float = 200.0
 ) -> tuple[CallEstimate, ...]:
     """Estimate the calls of strong, weak and judge, retries left out.
 
-    Args:
-        prompts: to be labelled.
-        models: who is asked.
-        answer_tokens: tokens of an answer.
-        judge_tokens: tokens of a judgement; each prompt has two.
+    An answer is taken to have ``answer_tokens`` tokens, each of a prompt's two judgements ``judge_tokens``.
     """
     asked, judged, count = 0.0, 0.0, 0
     for prompt in prompts:

@@ -14,17 +14,13 @@ from filelock import FileLock, Timeout
 from routellm_core._publish import check_writable_file, publish_file
 from routellm_core.errors import ConfigError, OutputError
 
-__all__ = ["RecordFile"]
-
 logger = logging.getLogger(__name__)
 
 
 class RecordFile:
     """Records with an ``id``, one JSON line each; a record is on disk before the next one is begun.
 
-    Args:
-        path: the file; created, with its folders, on the first :meth:`append`.
-        writer: the command that writes it, for the error about a file that holds something else.
+    ``writer`` is the command that writes it, for the error about a file that holds something else.
     """
 
     def __init__(self, path: Path, *, writer: str) -> None:

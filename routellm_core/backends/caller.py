@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from routellm_core.backends.base import AsyncBackend, ChatBackend, ModelSettings
 from routellm_core.backends.cooldown import CoolDowns
-from routellm_core.backends.openings import aopened, opened
-from routellm_core.backends.resilience import (
-    Course,
-    Reading,
-    ResiliencePolicy,
-    Rung,
-    arun,
-    fallen_back,
-    run,
-)
-from routellm_core.providers.errors import timed_out
+from routellm_core.backends.resilience import Course, Reading, ResiliencePolicy, Rung, arun, fallen_back, run
+from routellm_core.providers.errors import empty_stream, timed_out
 from routellm_core.providers.events import Emptiness
 from routellm_core.providers.parameters import fitted
 from routellm_core.types import ModelPair, RoutingDecision, Tier
 
-__all__ = ["AsyncResilientCaller", "ResilientCaller"]
+T = TypeVar("T")
 
 
 class AsyncResilientCaller:
@@ -80,7 +72,8 @@ class AsyncResilientCaller:
             BackendError: not to be repaired by asking the other model, or both models failed.
         """
         course: Course[Any] = Course(self._rungs(decision.tier, attempts), self._policy, self._cool_downs)
-        answer, rung = await arun(course, lambda rung: self._aattempt(rung, _of(rung, parameters, request_for)))
+        request_for = request_for or (lambda _tier: parameters)
+        answer, rung = await arun(course, lambda rung: self._aattempt(rung, request_for(rung.key)))
         return answer, self._ended(decision, course, rung)
 
     async def _aattempt(self, rung: Rung, parameters: Mapping[str, Any]) -> tuple[Any, Emptiness | None]:
@@ -113,14 +106,7 @@ class AsyncResilientCaller:
 
 
 class ResilientCaller(AsyncResilientCaller):
-    """The same with blocking calls beside the asynchronous ones, for a whole :class:`ChatBackend`.
-
-    Args:
-        backend: makes the single attempts.
-        models: the settings of both tiers.
-        policy: retries and fallback.
-        cool_downs: which of the models are failing just now, where other callers share them.
-    """
+    """The same with blocking calls beside the asynchronous ones, for a whole :class:`ChatBackend`."""
 
     def __init__(
         self,
@@ -145,7 +131,8 @@ class ResilientCaller(AsyncResilientCaller):
     ) -> tuple[Any, RoutingDecision]:
         """Do as :meth:`acall` does, and block."""
         course: Course[Any] = Course(self._rungs(decision.tier, attempts), self._policy, self._cool_downs)
-        answer, rung = run(course, lambda rung: self._attempt(rung, _of(rung, parameters, request_for)))
+        request_for = request_for or (lambda _tier: parameters)
+        answer, rung = run(course, lambda rung: self._attempt(rung, request_for(rung.key)))
         return answer, self._ended(decision, course, rung)
 
     def _attempt(self, rung: Rung, parameters: Mapping[str, Any]) -> tuple[Any, Emptiness | None]:
@@ -156,7 +143,80 @@ class ResilientCaller(AsyncResilientCaller):
         return answer, self._reading.emptiness(answer) if self._has_other else None
 
 
-def _of(
-    rung: Rung, parameters: Mapping[str, Any], request_for: Callable[[Tier], Mapping[str, Any]] | None
-) -> Mapping[str, Any]:
-    return parameters if request_for is None else request_for(rung.key)
+# --- the beginning of a stream: read until it says something, while another model can still answer in its place ---
+
+
+def opened(pieces: Iterator[T], reading: Reading, *, name: str, seconds: float) -> tuple[Iterator[T], Emptiness | None]:
+    """Read a stream until it says something, while another model can still answer in its place.
+
+    Args:
+        pieces: the stream.
+        reading: what its pieces say.
+        name: the model's, for errors.
+        seconds: that it has until then; watched as pieces come, for a blocking read ends by its own limit.
+
+    Returns:
+        the stream from its beginning, and why it holds nothing where it ended before it said something.
+
+    Raises:
+        BackendError: it broke off, held nothing at all or took too long.
+    """
+    held: list[T] = []
+    stream: Any = _resumed(held, pieces)
+    next(stream)
+    ends = time.monotonic() + seconds
+    try:
+        for piece in pieces:
+            held.append(piece)
+            if reading.is_content(piece):
+                return stream, None
+            if time.monotonic() > ends:
+                raise timed_out(name, seconds, "did not begin to answer")
+    except BaseException:
+        stream.close()
+        raise
+    if not held:
+        raise empty_stream(name)
+    return stream, reading.emptiness(held)
+
+
+async def aopened(
+    pieces: AsyncIterator[T], reading: Reading, *, name: str
+) -> tuple[AsyncIterator[T], Emptiness | None]:
+    """Do as :func:`opened` does, without blocking the event loop; the caller limits the time."""
+    held: list[T] = []
+    stream: Any = _aresumed(held, pieces)
+    await anext(stream)
+    try:
+        async for piece in pieces:
+            held.append(piece)
+            if reading.is_content(piece):
+                return stream, None
+    except BaseException:
+        await stream.aclose()
+        raise
+    if not held:
+        raise empty_stream(name)
+    return stream, reading.emptiness(held)
+
+
+def _resumed(held: Sequence[T], rest: Iterator[T]) -> Iterator[T]:
+    try:
+        yield held  # type: ignore[misc]  # taken by the caller: a generator that was not begun cannot be closed
+        yield from held
+        yield from rest
+    finally:
+        if hasattr(rest, "close"):
+            rest.close()
+
+
+async def _aresumed(held: Sequence[T], rest: AsyncIterator[T]) -> AsyncIterator[T]:
+    try:
+        yield held  # type: ignore[misc]
+        for piece in held:
+            yield piece
+        async for piece in rest:
+            yield piece
+    finally:
+        if hasattr(rest, "aclose"):
+            await rest.aclose()

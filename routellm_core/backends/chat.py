@@ -10,15 +10,16 @@ from pydantic import SecretStr, ValidationError
 
 from routellm_core.backends.base import ModelSettings
 from routellm_core.backends.completions import ChatCompletion, ChatCompletionChunk
-from routellm_core.errors import BackendError
-from routellm_core.providers.endpoints import OpenAIEndpoint, openai_endpoint, secrets_of
-from routellm_core.providers.errors import backend_error, broken_stream, not_understood
+from routellm_core.providers.endpoints import OpenAIEndpoint, openai_endpoint
+from routellm_core.providers.errors import broken_stream, not_understood, unusable
 from routellm_core.providers.events import Emptiness, emptiness, says_something, whole_answer
 from routellm_core.providers.http import ModelClient, shared_client
-from routellm_core.providers.litellm import import_litellm, is_wanted_by_the_program, litellm_arguments
-from routellm_core.providers.redaction import safe_cause
-
-__all__ = ["ChatReading", "LiteLLMBackend", "ModelBackend"]
+from routellm_core.providers.litellm import (
+    import_litellm,
+    is_wanted_by_the_program,
+    litellm_arguments,
+    translated_errors,
+)
 
 _OPERATION = "chat/completions"
 # What a call may say of the way to the model; the rest is its body.
@@ -77,19 +78,15 @@ class LiteLLMBackend:
     def complete(self, model: ModelSettings, parameters: Mapping[str, Any]) -> Any:
         """See :class:`~routellm_core.backends.base.ChatBackend`."""
         litellm = import_litellm()
-        try:
+        with translated_errors(model):
             response = litellm.completion(**litellm_arguments(model, parameters))
-        except Exception as error:
-            raise _translated(error, model) from safe_cause(error, secrets_of(model))
         return _litellm_chunks(response, model) if parameters.get("stream") else _checked(response, model)
 
     async def acomplete(self, model: ModelSettings, parameters: Mapping[str, Any]) -> Any:
         """See :class:`~routellm_core.backends.base.ChatBackend`."""
         litellm = await asyncio.to_thread(import_litellm)  # the first import takes seconds
-        try:
+        with translated_errors(model):
             response = await litellm.acompletion(**litellm_arguments(model, parameters))
-        except Exception as error:
-            raise _translated(error, model) from safe_cause(error, secrets_of(model))
         return _litellm_achunks(response, model) if parameters.get("stream") else _checked(response, model)
 
 
@@ -174,19 +171,16 @@ def _chunk(data: Mapping[str, Any], model: ModelSettings) -> ChatCompletionChunk
 
 def _checked(response: Any, model: ModelSettings) -> Any:
     if not getattr(response, "choices", None):
-        raise _unreadable(model, "answered without choices")
+        raise unusable(model.model, "answered without choices")
     return response
 
 
 def _litellm_chunks(stream: Any, model: ModelSettings) -> Iterator[Any]:
-    is_first = True
     try:
-        for chunk in stream:
-            _check_chunk(chunk, stream, model, is_first=is_first)
-            is_first = False
-            yield chunk
-    except Exception as error:
-        raise _translated(error, model) from safe_cause(error, secrets_of(model))
+        with translated_errors(model):
+            for number, chunk in enumerate(stream):
+                _check_chunk(chunk, stream, model, is_first=number == 0)
+                yield chunk
     finally:
         if hasattr(stream, "close"):  # a reader that stops early must free the connection
             stream.close()
@@ -195,12 +189,11 @@ def _litellm_chunks(stream: Any, model: ModelSettings) -> Iterator[Any]:
 async def _litellm_achunks(stream: Any, model: ModelSettings) -> AsyncIterator[Any]:
     is_first = True
     try:
-        async for chunk in stream:
-            _check_chunk(chunk, stream, model, is_first=is_first)
-            is_first = False
-            yield chunk
-    except Exception as error:
-        raise _translated(error, model) from safe_cause(error, secrets_of(model))
+        with translated_errors(model):
+            async for chunk in stream:
+                _check_chunk(chunk, stream, model, is_first=is_first)
+                is_first = False
+                yield chunk
     finally:
         await stream.aclose()
 
@@ -214,18 +207,10 @@ def _check_chunk(chunk: Any, stream: Any, model: ModelSettings, *, is_first: boo
     if choice is None or choice.finish_reason is None:
         return
     if is_first and not (choice.delta.role or any(map(says_something, _choices(chunk)))):
-        raise _unreadable(model, "sent a stream without chat completion chunks")
+        raise unusable(model.model, "sent a stream without chat completion chunks")
     finishes = ("received_finish_reason", "intermittent_finish_reason", "received_any_finish_reason", "is_mock")
     if hasattr(stream, finishes[0]) and not any(getattr(stream, name, None) for name in finishes):
         raise broken_stream(model.model)
-
-
-def _translated(error: Exception, model: ModelSettings) -> BackendError:
-    return backend_error(error, model=model.model, secrets=secrets_of(model))
-
-
-def _unreadable(model: ModelSettings, what: str) -> BackendError:
-    return BackendError(f"model {model.model!r} {what}", model=model.model, status_code=502, retryable=True)
 
 
 def _choices(answer: Any) -> list[dict[str, Any]]:

@@ -7,8 +7,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
-__all__ = ["ChatCompletion", "ChatCompletionChunk", "Choice", "Message", "Usage"]
-
 
 class _Record(BaseModel):
     """An object of the API: attributes, and items as well; what a server adds is kept, and what it left out is None.

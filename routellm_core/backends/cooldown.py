@@ -6,8 +6,6 @@ import time
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
 
-__all__ = ["CoolDowns", "ModelState"]
-
 _LONGEST_ASKED = 300.0  # seconds; a provider that asks for longer is tried sooner
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
+from functools import cache
+from importlib import import_module
 from typing import Any
 
 from pydantic_core import to_json
@@ -14,33 +16,31 @@ from routellm_core.backends.chat import LiteLLMBackend
 from routellm_core.errors import BackendError
 from routellm_core.providers.endpoints import secrets_of
 from routellm_core.providers.errors import backend_error
+from routellm_core.providers.events import Events
 from routellm_core.providers.litellm import import_litellm, litellm_arguments
 from routellm_core.providers.redaction import safe_cause
 
-__all__ = ["send_through_litellm"]
-
-# What a client may say about a call. Anything else would be an argument of litellm's own: api_base, say, would send
-# the provider's key to a server of the client's choice.
-_PARAMETERS = {
-    "chat/completions": """
-        audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens messages
-        metadata modalities model moderation n parallel_tool_calls prediction presence_penalty prompt_cache_key
-        prompt_cache_options prompt_cache_retention reasoning_effort response_format safety_identifier seed service_tier
-        stop store stream stream_options temperature thinking tool_choice tools top_k top_logprobs top_p user verbosity
-        web_search_options
-    """,
-    "completions": """
-        best_of echo frequency_penalty logit_bias logprobs max_tokens model n presence_penalty prompt seed stop stream
-        stream_options suffix temperature top_p user
-    """,
-    "responses": """
-        background include input instructions max_output_tokens max_tool_calls metadata model parallel_tool_calls
-        previous_response_id prompt prompt_cache_key reasoning safety_identifier service_tier store stream
-        stream_options temperature text tool_choice tools top_logprobs top_p truncation user
-    """,
-    "embeddings": "dimensions encoding_format input model user",
+# What a client may say about a call in litellm's arguments, by operation: what OpenAI's SDK declares, and a few more.
+# Others would be litellm's own: api_base, say, would send the provider's key to a server of the client's choice.
+_DECLARED = {
+    "chat/completions": ("chat.completion_create_params:CompletionCreateParamsBase", "stream thinking top_k"),
+    "completions": ("completion_create_params:CompletionCreateParamsBase", "stream"),
+    "responses": ("responses.response_create_params:ResponseCreateParamsBase", "stream"),
+    "embeddings": ("embedding_create_params:EmbeddingCreateParams", ""),
 }
-_ALLOWED = {operation: frozenset(names.split()) for operation, names in _PARAMETERS.items()}
+_OPENAI_PROTOCOL = """
+    azure custom_openai deepinfra fireworks_ai hosted_vllm litellm_proxy lm_studio openai openrouter together_ai vllm
+"""
+_TAKE_ANY_FIELD = frozenset(_OPENAI_PROTOCOL.split())
+# litellm's own arguments. None of them would reach it; they are refused, since a client that sends one means it.
+_OWN_ARGUMENTS = """
+    additional_drop_params allowed_openai_params api_base api_key api_version base_model base_url cache caching client
+    context_window_fallback_dict custom_llm_provider default_headers drop_params extra_body extra_headers extra_query
+    fallbacks headers input_cost_per_token max_retries mock_response model_list num_retries organization
+    output_cost_per_token request_timeout retry_strategy ssl_verify success_callback failure_callback timeout
+"""
+_LITELLM_S_OWN = frozenset(_OWN_ARGUMENTS.split())
+_PREFIXES_OF_ITS_OWN = ("aws_", "azure_", "gcp_", "litellm_", "mock_", "oci_", "s3_", "vertex_", "watsonx_")
 _REFUSED_BY_THE_SDK = re.compile(r"unexpected keyword argument '(\w+)'")
 _NEEDED = {"completions": "prompt", "responses": "input"}  # optional for OpenAI, positional for litellm
 _FUNCTIONS = {"completions": "atext_completion", "responses": "aresponses", "embeddings": "aembedding"}
@@ -48,7 +48,7 @@ _FUNCTIONS = {"completions": "atext_completion", "responses": "aresponses", "emb
 
 async def send_through_litellm(
     model: ModelSettings, operation: str, parameters: Mapping[str, Any]
-) -> bytes | AsyncIterator[bytes]:
+) -> bytes | AsyncIterator[Events]:
     """Call ``model`` once.
 
     Args:
@@ -60,21 +60,13 @@ async def send_through_litellm(
         the answer as JSON, or, where the parameters say ``stream``, its events.
 
     Raises:
-        BackendError: the call failed, also from the iterator; or the parameters hold one that OpenAI does not have.
+        BackendError: the call failed, also from the iterator; or the parameters hold one of litellm's own.
     """
-    for name in parameters:
-        if name not in _ALLOWED[operation]:
-            raise _bad_request(
-                f"unknown parameter {name!r}: model {model.model!r} is reached through litellm, which takes OpenAI's "
-                "parameters of this operation only. Set it in the model's `extra` where every call should have it",
-                model.model,
-                name,
-                "unknown_parameter",
-            )
+    litellm = await asyncio.to_thread(import_litellm)  # the first import takes seconds, as that of OpenAI's SDK in it
+    parameters = _passed(model, operation, parameters)
     needed = _NEEDED.get(operation)
     if needed is not None and parameters.get(needed) in (None, []):
         raise _bad_request(f"you must provide {needed!r}", model.model, needed, "missing_required_parameter")
-    litellm = await asyncio.to_thread(import_litellm)  # the first import takes seconds
     try:
         if operation == "chat/completions":
             answer = await LiteLLMBackend().acomplete(model, parameters)
@@ -87,20 +79,58 @@ async def send_through_litellm(
     return _events(answer, model, operation)
 
 
-async def _events(chunks: AsyncIterator[Any], model: ModelSettings, operation: str) -> AsyncIterator[bytes]:
+@cache
+def _allowed(operation: str) -> frozenset[str]:
+    where, further = _DECLARED[operation]
+    module, _, name = where.partition(":")
+    declared = getattr(import_module(f"openai.types.{module}"), name)
+    return frozenset({*declared.__annotations__, *further.split()})
+
+
+def dropped_fields(model: ModelSettings, operation: str, parameters: Mapping[str, Any]) -> list[str]:
+    """Return the fields of a request that a model behind litellm would not understand, and does not get.
+
+    Servers of OpenAI's protocol get them beside OpenAI's own, as they would where they are relayed to.
+    """
+    if model.model.partition("/")[0] in _TAKE_ANY_FIELD:
+        return []
+    return [name for name in parameters if name not in _allowed(operation)]
+
+
+def _passed(model: ModelSettings, operation: str, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return litellm's parameters of a call: those of OpenAI, and what else the model may understand as extra body."""
+    others = {name: value for name, value in parameters.items() if name not in _allowed(operation)}
+    for name in others:
+        if name in _LITELLM_S_OWN or name.startswith(_PREFIXES_OF_ITS_OWN):
+            raise _bad_request(
+                f"unknown parameter {name!r}: how model {model.model!r} is called is no matter of a request. Set it in "
+                "the model's settings where every call should have it",
+                model.model,
+                name,
+                "unknown_parameter",
+            )
+    if not others:
+        return parameters
+    known = {name: value for name, value in parameters.items() if name not in others}
+    if dropped_fields(model, operation, others):
+        return known
+    return {**known, "extra_body": {**(model.extra.get("extra_body") or {}), **others}}
+
+
+async def _events(chunks: AsyncIterator[Any], model: ModelSettings, operation: str) -> AsyncIterator[Events]:
     names_events = operation == "responses"
     try:
         async for chunk in chunks:
             record = _record(chunk, operation)
             name = b"event: " + str(record.get("type", "message")).encode() + b"\n" if names_events else b""
-            yield name + b"data: " + to_json(record) + b"\n\n"
+            yield Events(name + b"data: " + to_json(record) + b"\n\n", [record])
     except Exception as error:
         raise _translated(error, model) from safe_cause(error, secrets_of(model))
     finally:
         if hasattr(chunks, "aclose"):  # a client that leaves early must free the connection
             await chunks.aclose()
     if not names_events:
-        yield b"data: [DONE]\n\n"
+        yield Events(b"data: [DONE]\n\n", [])
 
 
 def _translated(error: Exception, model: ModelSettings) -> BackendError:
@@ -131,29 +161,14 @@ def _record(value: Any, operation: str) -> dict[str, Any]:
     litellm's objects hold a null for every field that the provider did not send, where OpenAI's own hold none; and its
     streams give the usage beside an empty choice.
     """
-    record: dict[str, Any] = value.model_dump(mode="json", warnings=False)
-    if operation == "responses":
-        return record
+    is_response = operation == "responses"
+    record: dict[str, Any] = value.model_dump(mode="json", warnings=False, exclude_none=not is_response)
     choices = record.get("choices")
-    if isinstance(choices, list):
+    if isinstance(choices, list) and not is_response:
+        always = {"finish_reason": None, "logprobs": None, **({"text": ""} if operation == "completions" else {})}
         is_usage = record.get("usage") and not any(_says_something(choice) for choice in choices)
-        record["choices"] = [] if is_usage else [_choice(choice, operation) for choice in choices]
-    if isinstance(record.get("usage"), dict):
-        usage = _without_nulls(record["usage"])
-        record["usage"] = {
-            name: _without_nulls(value) if isinstance(value, dict) else value for name, value in usage.items()
-        }
-    return _without_nulls(record)
-
-
-def _choice(choice: dict[str, Any], operation: str) -> dict[str, Any]:
-    always = {"finish_reason": None, "logprobs": None, **({"text": ""} if operation == "completions" else {})}
-    inner = {part: _without_nulls(choice[part]) for part in ("message", "delta") if isinstance(choice.get(part), dict)}
-    return {**always, **_without_nulls(choice), **inner}
-
-
-def _without_nulls(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if value is not None}
+        record["choices"] = [] if is_usage else [{**always, **choice} for choice in choices]
+    return record
 
 
 def _says_something(choice: Mapping[str, Any]) -> bool:

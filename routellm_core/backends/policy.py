@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from routellm_core.backends.cooldown import CoolDowns
-from routellm_core.errors import BackendError, ConfigError
+from routellm_core.errors import ConfigError
 from routellm_core.providers.errors import is_retryable, status_of
 from routellm_core.providers.events import Emptiness
-
-__all__ = ["Failure", "ResiliencePolicy"]
 
 Failure: TypeAlias = Literal["retryable", "elsewhere", "final"]
 """Whether a failure may pass, is one model's own, or neither."""
@@ -64,11 +62,9 @@ class ResiliencePolicy:
 
     def kind_of(self, error: BaseException) -> Failure:
         """Return what is to be done about a failure; see the module's text."""
-        if isinstance(error, BackendError):
-            is_own = error.is_timeout or error.fits_elsewhere
-        else:
-            is_own = isinstance(error, TimeoutError)
-        if is_own or status_of(error) in self.statuses:
+        # An adapter notes both on its framework's errors.
+        is_own = getattr(error, "is_timeout", False) or getattr(error, "fits_elsewhere", False)
+        if is_own or isinstance(error, TimeoutError) or status_of(error) in self.statuses:
             return "elsewhere"
         return "retryable" if is_retryable(error) else "final"
 

@@ -24,7 +24,7 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar
 from routellm_core.backends.cooldown import CoolDowns
 from routellm_core.backends.policy import Failure, ResiliencePolicy
 from routellm_core.errors import BackendError
-from routellm_core.providers.errors import status_of
+from routellm_core.providers.errors import status_of, unusable
 from routellm_core.providers.events import Emptiness
 from routellm_core.providers.retries import pause
 from routellm_core.types import ModelPair, RoutingDecision, Tier
@@ -99,11 +99,12 @@ class Course(Generic[T]):
         self._left = deque(rungs if self._is_alone else self._in_order(rungs))
         self.rung = self._left.popleft()
 
-    def after(self, error: Exception) -> float:
+    def after(self, error: Exception) -> float | tuple[T, Rung]:
         """Take in that the rung failed.
 
         Returns:
-            seconds to wait before ``rung``, which may be another one now, is asked.
+            seconds to wait before ``rung``, which may be another one now, is asked; or, where nobody is left, an
+            answer from before that held nothing, which is better than an error.
 
         Raises:
             BackendError: there is nobody left to ask, or the failure is final; the error tells of all of them.
@@ -119,7 +120,7 @@ class Course(Generic[T]):
             return pause(self._failed, asked, self._policy.wait_initial, self._policy.wait_max)
         self.failures.append((self.rung, error))
         if kind == "final" or not self._left:
-            self._end()
+            return self._spare or self._end()
         self._move(_cause(error))
         return 0.0
 
@@ -130,19 +131,9 @@ class Course(Generic[T]):
             return True
         if self._spare is None:
             self._spare = answer, self.rung
-        error = BackendError(
-            f"model {self.rung.name!r} answered with nothing ({emptiness})",
-            model=self.rung.name,
-            status_code=502,
-            retryable=True,
-        )
-        self.failures.append((self.rung, error))
+        self.failures.append((self.rung, unusable(self.rung.name, f"answered with nothing ({emptiness})")))
         self._move(f"an {emptiness} answer" if emptiness == "empty" else "a filtered answer")
         return False
-
-    def spare(self) -> tuple[T, Rung] | None:
-        """Return an answer that held nothing, which is better than an error."""
-        return self._spare
 
     def _in_order(self, rungs: Sequence[Rung]) -> list[Rung]:
         """Return the rungs with those last that are cooling down, which are asked only once."""
@@ -208,14 +199,11 @@ def run(course: Course[T], call: Callable[[Rung], tuple[T, Emptiness | None]]) -
         try:
             answer, emptiness = call(course.rung)
         except Exception as error:
-            try:
-                seconds = course.after(error)
-            except Exception:
-                if (spare := course.spare()) is not None:
-                    return spare
-                raise
-            if seconds:
-                time.sleep(seconds)
+            found = course.after(error)
+            if isinstance(found, tuple):
+                return found
+            if found:
+                time.sleep(found)
         else:
             if course.accepts(answer, emptiness):
                 return answer, course.rung
@@ -227,14 +215,11 @@ async def arun(course: Course[T], call: Callable[[Rung], Awaitable[tuple[T, Empt
         try:
             answer, emptiness = await call(course.rung)
         except Exception as error:
-            try:
-                seconds = course.after(error)
-            except Exception:
-                if (spare := course.spare()) is not None:
-                    return spare
-                raise
-            if seconds:
-                await asyncio.sleep(seconds)
+            found = course.after(error)
+            if isinstance(found, tuple):
+                return found
+            if found:
+                await asyncio.sleep(found)
         else:
             if course.accepts(answer, emptiness):
                 return answer, course.rung
@@ -265,17 +250,8 @@ def _all_failed(errors: Sequence[BaseException]) -> BackendError:
     """Return one error for all: the first one's status, and each one's words."""
     first = errors[0]
     assert isinstance(first, BackendError)  # noqa: S101 - by its caller
-    combined = BackendError(
-        f"both models failed: {'; then '.join(str(error) for error in errors)}",
-        model=first.model,
-        status_code=first.status_code,
-        retryable=first.retryable,
-        provider=first.provider,
-        code=first.code,
-        error_type=first.error_type,
-        param=first.param,
-        retry_after=first.retry_after,
-    )
+    facts = {name: value for name, value in vars(first).items() if not name.startswith("__")}  # notes aside
+    combined = BackendError(f"both models failed: {'; then '.join(map(str, errors))}", **facts)
     if all(status_of(error) == 429 for error in errors):
         waits = [wait for error in errors if (wait := getattr(error, "retry_after", None)) is not None]
         combined.retry_after = min(waits, default=1.0)
@@ -285,7 +261,7 @@ def _all_failed(errors: Sequence[BaseException]) -> BackendError:
 
 def _all_too_busy(rungs: Sequence[Rung], wait: float) -> BackendError:
     names = " and ".join(repr(rung.name) for rung in rungs)
-    error = BackendError(
+    return BackendError(
         f"{names} each have too much to do; try again in {wait:.0f} s",
         model=rungs[0].name,
         status_code=429,
@@ -293,6 +269,5 @@ def _all_too_busy(rungs: Sequence[Rung], wait: float) -> BackendError:
         error_type="rate_limit_error",
         code="rate_limit_exceeded",
         retry_after=wait,
+        should_retry=False,
     )
-    error.should_retry = False
-    return error

@@ -13,13 +13,11 @@ from typing import Any, Literal, TypeAlias
 from pydantic_core import to_json
 
 from routellm_core.backends.base import ModelSettings
-from routellm_core.backends.litellm_wire import send_through_litellm
+from routellm_core.backends.litellm_wire import dropped_fields, send_through_litellm
 from routellm_core.providers.endpoints import OpenAIEndpoint, openai_endpoint
 from routellm_core.providers.errors import refusal
-from routellm_core.providers.events import Emptiness, EventReader, Events, emptiness, whole_answer
+from routellm_core.providers.events import Emptiness, Events, Progress, emptiness, whole_answer
 from routellm_core.providers.http import ModelClient
-
-__all__ = ["Operation", "WireAnswer", "WireBackend", "WireReading"]
 
 Operation: TypeAlias = Literal["chat/completions", "completions", "responses", "embeddings"]
 
@@ -56,11 +54,17 @@ class WireBackend:
         # endpoint, so that no other settings can take their identity.
         self._endpoints: dict[int, tuple[ModelSettings, OpenAIEndpoint | None]] = {}
 
-    async def acomplete(self, model: ModelSettings, parameters: Mapping[str, Any]) -> WireAnswer | AsyncIterator[bytes]:
+    def dropped_fields(self, model: ModelSettings, parameters: Mapping[str, Any]) -> list[str]:
+        """Return the fields of a request that a model does not get, since it would not understand them."""
+        return dropped_fields(model, self._operation, parameters) if self._endpoint(model) is None else []
+
+    async def acomplete(
+        self, model: ModelSettings, parameters: Mapping[str, Any]
+    ) -> WireAnswer | AsyncIterator[Events]:
         """Call ``model`` once.
 
         Returns:
-            the answer, or, where ``parameters`` say ``stream``, the bytes of its events, each piece whole events.
+            the answer, or, where ``parameters`` say ``stream``, its events as they come.
 
         Raises:
             BackendError: the model failed or answered with something else.
@@ -70,7 +74,7 @@ class WireBackend:
             answer = await send_through_litellm(model, self._operation, parameters)
             return self._checked(answer, model.model) if isinstance(answer, bytes) else answer
         sent = await self._client.asend(model, endpoint, self._operation, parameters)
-        return self._checked(sent, model.model) if isinstance(sent, bytes) else _relayed(sent)
+        return self._checked(sent, model.model) if isinstance(sent, bytes) else sent
 
     def _endpoint(self, model: ModelSettings) -> OpenAIEndpoint | None:
         if id(model) not in self._endpoints:
@@ -100,25 +104,18 @@ class WireReading:
     def __init__(self, operation: Operation) -> None:
         self._operation = operation
 
-    def is_content(self, piece: bytes) -> bool:
+    def is_content(self, piece: Events) -> bool:
         """See :class:`~routellm_core.backends.resilience.Reading`."""
-        reader = EventReader(self._operation, "")
-        reader.feed(piece)
-        return reader.progress.has_content
+        progress = Progress(self._operation)
+        for data in piece.data:
+            progress.note(data)
+        return progress.has_content
 
-    def emptiness(self, answer: WireAnswer | list[bytes]) -> Emptiness | None:
+    def emptiness(self, answer: WireAnswer | list[Events]) -> Emptiness | None:
         """See :class:`~routellm_core.backends.resilience.Reading`."""
         if isinstance(answer, WireAnswer):
             return answer.emptiness
-        return emptiness(EventReader(self._operation, "").feed(b"".join(answer)).data)
-
-
-async def _relayed(stream: AsyncIterator[Events]) -> AsyncIterator[bytes]:
-    try:
-        async for events in stream:
-            yield events.raw
-    finally:
-        await stream.aclose()  # type: ignore[attr-defined]  # a client that leaves early must free the connection
+        return emptiness([data for events in answer for data in events.data])
 
 
 def _complete_choices(choices: Any) -> bool:

@@ -7,25 +7,13 @@ held-out half of the data is a fair test of it.
 
 from __future__ import annotations
 
-from routellm_core.calibration.cost import calibrate_cost
 from routellm_core.calibration.curves import PromptCosts, PromptQuality
-from routellm_core.calibration.quality import calibrate_quality
-from routellm_core.calibration.quantiles import (
-    score_quantiles,
-    share_at_threshold,
-    threshold_for_share,
-)
-from routellm_core.calibration.ranking import RankedScores
-from routellm_core.calibration.resolution import (
-    CalibrationSource,
-    calibrations_by_router,
-    fitting_calibration,
-    resolve_threshold,
-)
+from routellm_core.calibration.measured import MeasuredExample, Measurement
+from routellm_core.calibration.ranking import RankedScores, score_quantiles, share_at_threshold, threshold_for_share
 from routellm_core.calibration.results import CalibratedThreshold, CurvePoint, Estimate, Target
 from routellm_core.calibration.run import CalibrationRun, calibrate
-from routellm_core.calibration.saved import Calibration
-from routellm_core.calibration.share import calibrate_share, share_curve
+from routellm_core.calibration.saved import Calibration, CalibrationSource, calibrations_by_router, resolve_threshold
+from routellm_core.calibration.targets import calibrate_cost, calibrate_quality, calibrate_share, share_curve
 from routellm_core.calibration.traffic import PromptSource, TokenPrices, Traffic, score_traffic
 
 __all__ = [
@@ -35,6 +23,8 @@ __all__ = [
     "CalibrationSource",
     "CurvePoint",
     "Estimate",
+    "MeasuredExample",
+    "Measurement",
     "PromptCosts",
     "PromptQuality",
     "PromptSource",
@@ -47,7 +37,6 @@ __all__ = [
     "calibrate_quality",
     "calibrate_share",
     "calibrations_by_router",
-    "fitting_calibration",
     "resolve_threshold",
     "score_quantiles",
     "score_traffic",

@@ -7,6 +7,7 @@ a whole curve with its variances takes one pass.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,94 +17,74 @@ from routellm_core.calibration.results import Estimate
 from routellm_core.errors import CalibrationError
 from routellm_core.types import FloatArray
 
-__all__ = ["REQUESTS", "CostCurve", "PromptCosts", "PromptQuality", "QualityCurve", "Weights"]
-
 REQUESTS = 1000.0
 """Costs are told per so many requests."""
 Weights = npt.NDArray[np.intp]
 
 
-def _checked_column(name: str, values: npt.ArrayLike, least: float) -> FloatArray:
-    column = np.asarray(values, dtype=np.float64)
-    if column.ndim != 1 or not (np.isfinite(column) & (column >= least)).all():
-        raise CalibrationError(f"{name} must be finite numbers{' of at least 0' if least == 0 else ''}, shape (n,)")
-    return column
-
-
 @dataclass(frozen=True)
-class PromptCosts:
-    """What each prompt costs on each model.
+class _PerPrompt:
+    """A figure of each prompt on the strong and on the weak model, each of shape (n,)."""
 
-    Attributes:
-        strong: dollars per request on the strong model, shape (n,).
-        weak: dollars per request on the weak model, shape (n,).
+    strong: FloatArray
+    weak: FloatArray
+    _what: ClassVar[str]
+    _least: ClassVar[float]
+
+    def __post_init__(self) -> None:
+        for tier in ("strong", "weak"):
+            column = np.asarray(getattr(self, tier), dtype=np.float64)
+            if column.ndim != 1 or not (np.isfinite(column) & (column >= self._least)).all():
+                least = " of at least 0" if self._least == 0.0 else ""
+                raise CalibrationError(f"{tier} {self._what} must be finite numbers{least}, shape (n,)")
+            object.__setattr__(self, tier, column)
+        if len(self.strong) != len(self.weak):
+            raise CalibrationError(f"there are {len(self.strong)} strong {self._what}, but {len(self.weak)} weak ones")
+
+    def __len__(self) -> int:
+        return len(self.strong)
+
+
+class PromptCosts(_PerPrompt):
+    """What each prompt costs on each model: dollars per request, ``strong`` and ``weak``, each of shape (n,).
 
     Raises:
         CalibrationError: the shapes differ, or a cost is negative or not finite.
     """
 
-    strong: FloatArray
-    weak: FloatArray
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "strong", _checked_column("strong costs", self.strong, 0.0))
-        object.__setattr__(self, "weak", _checked_column("weak costs", self.weak, 0.0))
-        if len(self.strong) != len(self.weak):
-            raise CalibrationError(f"there are {len(self.strong)} strong costs, but {len(self.weak)} weak ones")
-
-    def __len__(self) -> int:
-        return len(self.strong)
+    _what, _least = "costs", 0.0
 
 
-@dataclass(frozen=True)
-class PromptQuality:
-    """How good each model's answer to each prompt is.
-
-    Attributes:
-        strong: quality of the strong model's answer, shape (n,): 0 or 1, a grade, a mean over runs …
-        weak: of the weak model's, on the same scale, shape (n,).
+class PromptQuality(_PerPrompt):
+    """How good each model's answer is: ``strong`` and ``weak``, of one scale (0 or 1, a grade …), each of shape (n,).
 
     Raises:
         CalibrationError: the shapes differ, a value is not finite, or the strong model's mean is not above 0.
     """
 
-    strong: FloatArray
-    weak: FloatArray
+    _what, _least = "qualities", -np.inf
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "strong", _checked_column("strong qualities", self.strong, -np.inf))
-        object.__setattr__(self, "weak", _checked_column("weak qualities", self.weak, -np.inf))
-        if len(self.strong) != len(self.weak):
-            raise CalibrationError(f"there are {len(self.strong)} strong qualities, but {len(self.weak)} weak ones")
+        super().__post_init__()
         if not len(self.strong) or not self.strong.mean() > 0.0:
             raise CalibrationError(
                 "a fraction of the strong model's quality needs a scale on which its mean is above 0"
             )
 
-    def __len__(self) -> int:
-        return len(self.strong)
-
 
 @dataclass(frozen=True, slots=True)
 class CostCurve:
-    """Cost over the number of strong calls.
-
-    Attributes:
-        mean: dollars per request at each cut, shape (c,).
-        variance: over prompts, shape (c,).
-    """
+    """Cost over the number of strong calls: mean dollars per request at each cut, and variance, shapes (c,)."""
 
     mean: FloatArray
     variance: FloatArray
 
     @classmethod
     def of(cls, costs: PromptCosts, cuts: IntArray, weights: Weights | None = None) -> CostCurve:
-        """Measure the curve.
+        """Measure the curve on n prompts in falling order of score.
 
-        Args:
-            costs: of n prompts in falling order of score.
-            cuts: numbers of strong calls, ascending, shape (c,).
-            weights: how often each prompt counts in a resample, in the same order, shape (n,).
+        ``cuts`` are numbers of strong calls, ascending, shape (c,); ``weights`` says how often each prompt counts in a
+        resample, shape (n,).
         """
         strong, weak = costs.strong, costs.weak
         counted = np.ones(len(costs)) if weights is None else weights.astype(np.float64)
@@ -119,9 +100,7 @@ class CostCurve:
 
     def estimates(self, factor: float, z: float) -> list[Estimate]:
         """Return dollars per 1,000 requests at each cut."""
-        margin = self.margin(factor, z)
-        columns = zip(self.mean, np.maximum(self.mean - margin, 0.0), self.mean + margin, strict=True)
-        return [Estimate(*(float(value) * REQUESTS for value in column)) for column in columns]
+        return _estimates(self.mean * REQUESTS, self.margin(factor, z) * REQUESTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,21 +148,18 @@ class QualityCurve:
         return cls(1.0 - lost, np.maximum(variance, 0.0), cuts < len(quality), max(worst, 0.0))
 
     def margin(self, sample_size: float, factor: float, z: float) -> FloatArray:
-        """Return the half-width of the interval at each cut, shape (c,).
-
-        Args:
-            sample_size: n.
-            factor: √(1/n + 1/m).
-            z: the normal quantile of the interval's level.
-        """
+        """Return the half-width of the interval at each cut, shape (c,), of n prompts; ``factor`` is √(1/n + 1/m)."""
         unseen = z**2 / 2.0 * self.goes_weak / sample_size
         return unseen * self.worst + z * factor * np.sqrt(self.variance + unseen * self.worst**2)
 
     def estimates(self, sample_size: int, factor: float, z: float) -> list[Estimate]:
         """Return the fraction of the strong model's quality at each cut."""
-        margin = self.margin(sample_size, factor, z)
-        columns = zip(self.mean, np.maximum(self.mean - margin, 0.0), self.mean + margin, strict=True)
-        return [Estimate(*map(float, column)) for column in columns]
+        return _estimates(self.mean, self.margin(sample_size, factor, z))
+
+
+def _estimates(means: FloatArray, margins: FloatArray) -> list[Estimate]:
+    columns = zip(means, np.maximum(means - margins, 0.0), means + margins, strict=True)
+    return [Estimate(*map(float, column)) for column in columns]
 
 
 def _sums_of_first(values: FloatArray, counts: IntArray) -> FloatArray:

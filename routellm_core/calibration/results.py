@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["DEFAULT_LEVEL", "CalibratedThreshold", "CurvePoint", "Estimate", "Target"]
-
 DEFAULT_LEVEL = 0.99
 """Probability that an interval covers: each of its ends is missed once in two hundred times."""
 
@@ -15,10 +13,8 @@ DEFAULT_LEVEL = 0.99
 class Target:
     """What was asked for.
 
-    Attributes:
-        kind: ``"share"`` of strong calls, ``"cost"`` in dollars per 1,000 requests, or ``"quality"`` as a fraction of
-            the strong model's.
-        value: the share in [0, 1], the highest cost, or the lowest quality in (0, 1].
+    ``value`` is a share in [0, 1] of strong calls, for ``"cost"`` the most dollars per 1,000 requests, for
+    ``"quality"`` the least fraction of the strong model's, in (0, 1].
     """
 
     kind: Literal["share", "cost", "quality"]
@@ -27,13 +23,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure on the calibration data, and the interval it will lie in elsewhere.
-
-    Attributes:
-        value: on the calibration data.
-        low: lower end of the interval.
-        high: upper end of the interval.
-    """
+    """A figure on the calibration data, and the ends of the interval that it will lie in elsewhere."""
 
     value: float
     low: float
@@ -45,13 +35,9 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """One threshold of a curve.
+    """One threshold of a curve, in [0, 1].
 
-    Attributes:
-        threshold: in [0, 1].
-        share: of strong calls.
-        cost: dollars per 1,000 requests, where known.
-        quality: fraction of the strong model's quality, where known.
+    ``share`` is of strong calls, ``cost`` in dollars per 1,000 requests, ``quality`` a fraction of the strong model's.
     """
 
     threshold: float

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from routellm_core.calibration.cost import calibrate_cost
-from routellm_core.calibration.quality import calibrate_quality
 from routellm_core.calibration.results import DEFAULT_LEVEL, CalibratedThreshold, CurvePoint, Target
 from routellm_core.calibration.saved import Calibration
-from routellm_core.calibration.share import calibrate_share, share_curve
+from routellm_core.calibration.targets import calibrate_cost, calibrate_quality, calibrate_share, share_curve
 from routellm_core.calibration.traffic import PromptSource, TokenPrices, Traffic, score_traffic
 from routellm_core.decision import StrongShare, parse_threshold
 from routellm_core.errors import CalibrationError, ConfigError
@@ -22,20 +20,10 @@ from routellm_core.rows.sources import RowSource
 from routellm_core.score_cache import ScoreCache
 from routellm_core.types import ModelPair
 
-__all__ = ["CalibrationRun", "calibrate"]
-
 
 @dataclass(frozen=True)
 class CalibrationRun:
-    """What :func:`calibrate` found.
-
-    Attributes:
-        router: whose scores they are.
-        traffic: the scored prompts.
-        data: what the prompts were, in one line.
-        result: the threshold, and what it does.
-        prices: behind the costs, or None.
-    """
+    """What :func:`calibrate` found; ``data`` says in one line what the prompts were."""
 
     router: Router
     traffic: Traffic

@@ -1,25 +1,131 @@
-"""The calibration sample: scores with what is known beside them, and what a threshold does to it."""
+"""The calibration sample: scores with what is known beside them, what a threshold does to it, and how sure that is.
+
+Intervals say where a figure will lie on m further prompts, given n calibration prompts and a fixed threshold. Two
+samples are involved, so a mean with variance σ² a prompt differs between them with variance σ² (1/n + 1/m). That the
+threshold was chosen on the n prompts changes this in second order only: moving along the curve of thresholds moves
+both samples' figures alike.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 from routellm_core.calibration.curves import CostCurve, PromptCosts, PromptQuality, QualityCurve, Weights
-from routellm_core.calibration.intervals import (
-    checked_evaluation_size,
-    normal_quantile,
-    rows_for_margin,
-    share_estimate,
-    standard_error_factor,
-)
 from routellm_core.calibration.ranking import IntArray, RankedScores
 from routellm_core.calibration.results import CalibratedThreshold, CurvePoint, Estimate, Target
 from routellm_core.errors import CalibrationError
+from routellm_core.metrics import intervals
 
-__all__ = ["CANDIDATES", "Sample"]
+_AS_GOOD_AS_ENDLESS = 10_000_000
+_DEVIATIONS = 12
+_GRID = 8192
+
+
+def normal_quantile(level: float) -> float:
+    """Return z with P(|Z| <= z) = ``level`` for a standard normal Z (2.58 for 0.99).
+
+    Raises:
+        CalibrationError: ``level`` is not between 0 and 1.
+    """
+    if not 0.0 < level < 1.0:
+        raise CalibrationError(f"level={level!r} must be a probability between 0 and 1, such as 0.99")
+    return intervals.normal_quantile(level)
+
+
+def checked_evaluation_size(evaluation_size: float | None, sample_size: int) -> int | None:
+    """Return the m that intervals speak of: ``sample_size`` for None, and None for infinity, the long run.
+
+    Raises:
+        CalibrationError: less than one prompt, or not a whole number.
+    """
+    if evaluation_size is None:
+        return sample_size
+    if evaluation_size == math.inf:
+        return None
+    if not evaluation_size >= 1 or evaluation_size != int(evaluation_size):
+        raise CalibrationError(f"evaluation_size={evaluation_size!r} must be a number of prompts, or infinity")
+    return int(evaluation_size)
+
+
+def standard_error_factor(sample_size: int, evaluation_size: int | None) -> float:
+    """Return √(1/n + 1/m), which turns a standard deviation per prompt into that of the difference of two means."""
+    return math.sqrt(1.0 / sample_size + (1.0 / evaluation_size if evaluation_size else 0.0))
+
+
+def share_estimate(cut: int, sample_size: int, evaluation_size: int | None, level: float) -> Estimate:
+    """Return the share of strong calls, k of n, with its interval for m further prompts, or for None in the long run.
+
+    Without ties, the true share P(score >= t) of a threshold between the k-th and the (k+1)-th highest of n scores lies
+    between two order statistics of the uniform distribution, which are Beta(k, n−k+1) and Beta(k+1, n−k) whatever the
+    distribution of scores (Wilks 1941); Beta(k+½, n−k+½) is between them, and is Jeffreys' answer for a tied score,
+    where k is binomial. The strong calls among m further prompts are then beta-binomial.
+    """
+    share = cut / sample_size
+    if cut == sample_size:  # threshold 0, which every score reaches
+        return Estimate(1.0, 1.0, 1.0)
+    if evaluation_size is None or evaluation_size > _AS_GOOD_AS_ENDLESS:
+        low, high = _long_run_interval(cut, sample_size, level)
+    else:
+        low, high = _interval_of_next(cut, sample_size, evaluation_size, level)
+    return Estimate(share, min(low, share), max(high, share))
+
+
+def threshold_estimate(ranked: RankedScores, cut: int, level: float) -> Estimate:
+    """Return the threshold of ``cut`` strong calls, and where another sample of this size would have put it.
+
+    The percentile bootstrap of a quantile in closed form: the resampled order statistic's rank has a known
+    distribution (Maritz and Jarrett, JASA 73, 1978), here the one of :func:`share_estimate`, so nothing is resampled.
+    """
+    threshold = ranked.threshold_at(cut)
+    low_share, high_share = _long_run_interval(cut, len(ranked), level)
+    low, high = np.quantile(ranked.scores, [1.0 - high_share, 1.0 - low_share])
+    return Estimate(threshold, min(float(low), threshold), max(float(high), threshold))
+
+
+def rows_for_margin(share: float, margin: float, level: float) -> int:
+    """Return how many rows, for calibration and again for use, put the achieved share within ± ``margin``."""
+    variance = max(share * (1.0 - share), 1e-4)
+    return math.ceil(2.0 * variance * (normal_quantile(level) / margin) ** 2)
+
+
+def _long_run_interval(cut: int, sample_size: int, level: float) -> tuple[float, float]:
+    """Return the central interval of Beta(k + ½, n − k + ½).
+
+    With the share written as sin² θ the density is sin^(2k) θ cos^(2(n−k)) θ, smooth even at the ends, about a normal
+    one of standard deviation 1 / (2 √n); summing it over a fine grid is exact to five digits.
+    """
+    tail = (1.0 - level) / 2.0
+    centre, reach = math.asin(math.sqrt(cut / sample_size)), _DEVIATIONS / (2.0 * math.sqrt(sample_size))
+    edges = np.linspace(max(centre - reach, 0.0), min(centre + reach, math.pi / 2.0), _GRID + 1)
+    middles = (edges[1:] + edges[:-1]) / 2.0
+    logs = 2.0 * cut * np.log(np.sin(middles)) + 2.0 * (sample_size - cut) * np.log(np.cos(middles))
+    cumulated = np.concatenate([[0.0], np.cumsum(np.exp(logs - logs.max()))])
+    low, high = np.interp([tail, 1.0 - tail], cumulated / cumulated[-1], edges)
+    return float(np.sin(low)) ** 2, float(np.sin(high)) ** 2
+
+
+def _interval_of_next(cut: int, sample_size: int, evaluation_size: int, level: float) -> tuple[float, float]:
+    """Return the central interval of the share of strong calls among m further prompts, from the beta-binomial.
+
+    Its probabilities follow from one another: P(j + 1) / P(j) = (m − j)(j + a) / ((j + 1)(m − j − 1 + b)).
+    """
+    tail = (1.0 - level) / 2.0
+    a, b, m = cut + 0.5, sample_size - cut + 0.5, evaluation_size
+    mean = m * a / (a + b)
+    deviation = math.sqrt(mean * b / (a + b) * (a + b + m) / (a + b + 1.0))
+    first = max(int(mean - _DEVIATIONS * deviation), 0)
+    last = min(int(mean + 2.0 * _DEVIATIONS * deviation) + _DEVIATIONS, m)
+    calls = np.arange(first, last, dtype=np.float64)
+    steps = np.log((m - calls) * (calls + a)) - np.log((calls + 1.0) * (m - calls - 1.0 + b))
+    logs = np.concatenate([[0.0], np.cumsum(steps)])
+    cumulated = np.cumsum(np.exp(logs - logs.max()))
+    low, high = np.searchsorted(cumulated / cumulated[-1], [tail, 1.0 - tail])
+    return (first + int(low)) / m, (first + int(high)) / m
+
 
 CANDIDATES = 1001
 """Thresholds that a search looks at: one every thousandth of the prompts."""
@@ -31,12 +137,7 @@ _LEAST_RESAMPLES, _MOST_RESAMPLES, _DRAWS = 200, 1000, 20_000_000
 class Sample:
     """n scored prompts, what they cost and how well they were answered where that is known.
 
-    Args:
-        scores: shape (n,), each in [0, 1].
-        costs: of the same prompts in the same order, or None.
-        quality: likewise.
-        evaluation_size: m, the number of further prompts that intervals speak of; None takes n, infinity the long run.
-        level: probability of the intervals.
+    The arguments are those of :func:`~routellm_core.calibration.calibrate_share`.
 
     Raises:
         CalibrationError: columns of different lengths, or a value out of its range.
@@ -98,12 +199,7 @@ class Sample:
     ) -> CalibratedThreshold:
         """Return what the threshold of ``cut`` strong calls does, with a warning where the sample says little.
 
-        Args:
-            target: what was asked for.
-            cut: the number of strong calls.
-            threshold: of ``cut``.
-            warnings: further ones.
-            unpadded_cut: what would have been taken with no allowance for sampling error.
+        ``unpadded_cut`` is what would have been taken with no allowance for sampling error.
         """
         share, cost, quality = self.measure(np.array([cut], dtype=np.intp))[0]
         unpadded = None if unpadded_cut is None else self.point(unpadded_cut)
@@ -127,10 +223,7 @@ class Sample:
     def bootstrap(self, choose: Callable[[Weights], int], cut: int, *, resamples: int | None) -> Estimate:
         """Return the threshold of ``cut`` with the percentile bootstrap of what ``choose`` would have taken.
 
-        Args:
-            choose: the search, from how often each prompt was drawn, in the order of ``ranked``, to a cut.
-            cut: what it takes on the sample itself.
-            resamples: number of them; None takes 1,000, and fewer, down to 200, above 20,000 prompts.
+        ``choose`` is the search, from how often each prompt was drawn, in the order of ``ranked``, to a cut.
         """
         generator = np.random.default_rng(0)
         if resamples is None:

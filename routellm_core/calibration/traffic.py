@@ -14,22 +14,14 @@ from routellm_core.calibration.curves import PromptCosts, PromptQuality
 from routellm_core.errors import ConfigError
 from routellm_core.pricing import Price, estimate_tokens, parse_price, price_of
 from routellm_core.prompts import first_user_text, routing_prompt
-from routellm_core.routers.base import Router, checked_scores
+from routellm_core.routers.base import Router
 from routellm_core.rows.cells import optional_number_cell
-from routellm_core.rows.labelled import (
-    DEFAULT_PAIR,
-    LABEL_COLUMNS,
-    LabelledRecords,
-    label_columns,
-    pair_rows,
-    row_kind,
-)
+from routellm_core.rows.labelled import DEFAULT_PAIR, LABEL_COLUMNS, LabelledRecords, label_columns, pair_rows, row_kind
 from routellm_core.rows.prompts import PromptRecord, conversation_text, read_records
 from routellm_core.rows.sources import RowSource
 from routellm_core.score_cache import ScoreCache
+from routellm_core.scoring import score_in_batches
 from routellm_core.types import FloatArray
-
-__all__ = ["TOKEN_COLUMNS", "PromptSource", "TokenPrices", "Traffic", "one_price_missing", "token_counts"]
 
 TOKEN_COLUMNS: Final = ("input_tokens", "output_tokens", "strong_output_tokens", "weak_output_tokens")
 """Columns with the tokens of a row, where it has them."""
@@ -40,13 +32,7 @@ _NAN_PAIR: Final = (math.nan, math.nan)
 
 @dataclass(frozen=True, slots=True)
 class TokenPrices:
-    """What tokens cost, and how many an answer has where the rows do not say.
-
-    Attributes:
-        strong: the strong model's price.
-        weak: the weak model's price.
-        output_tokens: per answer.
-    """
+    """What tokens cost, and ``output_tokens``: how many an answer has where the rows do not say."""
 
     strong: Price
     weak: Price
@@ -62,14 +48,9 @@ class TokenPrices:
         weak_price: str | None = None,
         output_tokens: float = 300.0,
     ) -> TokenPrices | None:
-        """Return the prices of two models, or None where they are not known.
+        """Return the prices of two models, by name or settings, or None where they are not known.
 
-        Args:
-            strong_model: name or settings.
-            weak_model: name or settings.
-            strong_price: ``"10,30"``, dollars per million tokens, instead of the known one.
-            weak_price: likewise.
-            output_tokens: per answer.
+        A given price, ``"10,30"`` dollars per million input and output tokens, takes the place of the known one.
 
         Raises:
             ConfigError: a price was given, but the other one is not known.
@@ -97,9 +78,7 @@ def one_price_missing(model: str) -> ConfigError:
 def token_counts(record: PromptRecord, output_tokens: float) -> tuple[float, float, float]:
     """Return the tokens of a row: sent, and answered by the strong and the weak model.
 
-    Args:
-        record: its columns count; where it lacks them, the prompt's length and ``output_tokens`` do.
-        output_tokens: per answer.
+    Where the row lacks these columns, the prompt's length and ``output_tokens`` count.
 
     Raises:
         ConfigError: a count that is not a number.
@@ -113,13 +92,10 @@ def token_counts(record: PromptRecord, output_tokens: float) -> tuple[float, flo
 
 @dataclass(frozen=True)
 class PromptSource:
-    """The prompts of a calibration.
+    """The prompts of a calibration, ``rows`` with the prompt in ``column`` (None for the usual names).
 
-    Attributes:
-        rows: where they come from.
-        column: the prompt's column, or None for the usual names.
-        first_turn: of a conversation, route on the user's first turn instead of the last.
-        pair: names of the strong and the weak model, after which columns with labels may be called.
+    ``first_turn`` routes conversations on the user's first turn instead of the last; columns with labels may be called
+    after the ``pair``, strong and weak.
     """
 
     rows: RowSource
@@ -190,8 +166,8 @@ class Traffic:
 
     Attributes:
         scores: shape (n,).
-        costs: dollars per request, or None without prices.
-        quality: both models' quality, or None where the rows have no labels.
+        costs: None without prices.
+        quality: None where the rows have no labels.
         without_text: rows passed over because there was nothing to route on.
     """
 
@@ -251,10 +227,7 @@ def score_traffic(
 def _scores(router: Router, texts: list[str], cache: ScoreCache | None, batch_size: int) -> FloatArray:
     if cache is not None:
         return cache.scores(router, texts, batch_size=batch_size)
-    starts = range(0, len(texts), batch_size)
-    return np.concatenate(
-        [np.empty(0), *(checked_scores(router, texts[start : start + batch_size]) for start in starts)]
-    )
+    return np.concatenate([np.empty(0), *score_in_batches(router, texts, batch_size=batch_size)])
 
 
 def _dollars(record: PromptRecord, prices: TokenPrices | None) -> tuple[float, float]:

@@ -8,7 +8,7 @@ import typer
 
 import routellm_core
 from routellm_core.cli._console import output
-from routellm_core.cli._several_values import SeveralValuesCommand
+from routellm_core.cli._options import SeveralValuesCommand
 from routellm_core.cli.calibrate import calibrate
 from routellm_core.cli.chat import chat
 from routellm_core.cli.data import data_app
@@ -17,8 +17,6 @@ from routellm_core.cli.evaluate import evaluate_app
 from routellm_core.cli.route import route
 from routellm_core.cli.serve import serve
 from routellm_core.cli.train import train_app
-
-__all__ = ["app"]
 
 app = typer.Typer(
     name="routellm",

@@ -7,13 +7,14 @@ import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-__all__ = ["errors", "note", "output", "progress_bars", "run_until_stopped", "say"]
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 T = TypeVar("T")
 
@@ -35,11 +36,8 @@ def note(text: str) -> None:
 @contextmanager
 def progress_bars(doing: str, *, console: Console = errors) -> Iterator[Callable[[str, int, int], None]]:
     """Show a bar for each thing on a terminal while the block runs; yields ``report(thing, done, in all)``."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with _progress(console) as progress:
 
         def report(thing: str, done: int, total: int) -> None:
             if thing not in tasks:
@@ -47,6 +45,29 @@ def progress_bars(doing: str, *, console: Console = errors) -> Iterator[Callable
             progress.update(tasks[thing], completed=done, total=total)
 
         yield report
+
+
+@contextmanager
+def progress_bar(doing: str, total: int | None, *, hidden: bool = False) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal while the block runs; yields the function to call with what was done meanwhile."""
+    with _progress(errors, hidden=hidden) as progress:
+        task = progress.add_task(doing, total=total)
+        yield lambda done: progress.update(task, advance=done)
+
+
+def _progress(console: Console, *, hidden: bool = False) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    hidden = hidden or not console.is_terminal
+    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=hidden)
 
 
 def run_until_stopped(work: Coroutine[Any, Any, T], *, kept_in: Path) -> T:

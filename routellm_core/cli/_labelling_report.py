@@ -9,13 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from routellm_core.asking.calls import Outcome
 from routellm_core.asking.labels import LabelOutcome
 from routellm_core.asking.prompts import CallEstimate, LabelModels
-from routellm_core.asking.run import Outcome
 from routellm_core.pricing import price_of
 from routellm_core.training.checks import MIN_ROWS
-
-__all__ = ["estimated_dollars", "print_estimate", "print_outcome", "print_unfinished"]
 
 
 def estimated_dollars(estimates: Sequence[CallEstimate]) -> float | None:
@@ -32,12 +30,7 @@ def print_estimate(estimates: Sequence[CallEstimate], models: LabelModels, conso
     for row in estimates:
         dollars = "unknown" if row.dollars is None else f"{row.dollars:.4f}"
         table.add_row(
-            row.role,
-            row.model,
-            f"{row.calls:,}",
-            f"{row.input_tokens:,.0f}",
-            f"{row.output_tokens:,.0f}",
-            dollars,
+            row.role, row.model, f"{row.calls:,}", f"{row.input_tokens:,.0f}", f"{row.output_tokens:,.0f}", dollars
         )
     console.print(table)
     total = estimated_dollars(estimates)

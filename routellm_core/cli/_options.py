@@ -1,29 +1,16 @@
-"""Options that several commands share, and the configuration they amount to."""
+"""Options that several commands share, the configuration they amount to, and options that take several values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from routellm_core._options import validated
 from routellm_core.config import RouteLLMConfig, load_config
-
-__all__ = [
-    "Attempts",
-    "Concurrency",
-    "Config",
-    "MaxFailures",
-    "Rate",
-    "RouterName",
-    "StrongModel",
-    "Threshold",
-    "Timeout",
-    "WeakModel",
-    "configuration",
-]
 
 Config = Annotated[
     Path | None, typer.Option("--config", "-c", help="YAML file; see config.example.yaml.", envvar="ROUTELLM_CONFIG")
@@ -37,6 +24,23 @@ Threshold = Annotated[
 ]
 StrongModel = Annotated[str | None, typer.Option("--strong-model", help="The strong model, by litellm's name.")]
 WeakModel = Annotated[str | None, typer.Option("--weak-model", help="The weak model, by litellm's name.")]
+Column = Annotated[str | None, typer.Option("--column", help="The prompt's column.")]
+StrongPrice = Annotated[
+    str | None, typer.Option("--strong-price", help="Dollars per million input,output tokens: 10,30.")
+]
+WeakPrice = Annotated[str | None, typer.Option("--weak-price", help="The same for the weak model.")]
+OutputTokens = Annotated[
+    float, typer.Option("--output-tokens", min=0, help="Tokens per answer, where rows do not say.")
+]
+CacheFile = Annotated[
+    Path | None, typer.Option("--cache", help="File of the score cache; a stopped run goes on from it.")
+]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor write stored scores.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Folder of the benchmark files.", envvar="ROUTELLM_DATA_DIR", show_envvar=True),
+]
+AnswersDir = Annotated[Path | None, typer.Option("--answers-dir", help="Folder of answers of other models.")]
 
 # Of every command that asks models many times; ``CallLimits`` has the meanings.
 Concurrency = Annotated[int, typer.Option("--concurrency", min=1, help="Calls at a time.")]
@@ -80,3 +84,42 @@ def configuration(
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
+
+
+_SEVERAL_VALUES = ("--routers", "--overwrite-cache")
+
+
+def spread_values(arguments: Sequence[str]) -> list[str]:
+    """Turn ``--routers a b`` into ``--routers a --routers b``, so that RouteLLM's spelling works.
+
+    An option without a value is dropped: RouteLLM accepts a bare ``--overwrite-cache``.
+    """
+    spread: list[str] = []
+    current: str | None = None
+    for argument in arguments:
+        if argument in _SEVERAL_VALUES:
+            current = argument
+        elif argument.startswith("-"):
+            current = None
+            spread.append(argument)
+        elif current is not None:
+            spread += [current, argument]
+        else:
+            spread.append(argument)
+    return spread
+
+
+class SeveralValuesCommand(TyperCommand):
+    """A command whose ``--routers`` may be followed by several names."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give every value its own option first."""
+        return super().parse_args(ctx, spread_values(args))
+
+
+class SeveralValuesGroup(TyperGroup):
+    """The same for a group with options of its own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give every value its own option first."""
+        return super().parse_args(ctx, spread_values(args))

@@ -11,8 +11,6 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-__all__ = ["Rows", "command_of"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:

@@ -7,11 +7,20 @@ from typing import Annotated
 
 import typer
 
-from routellm_core.cli._console import output
-from routellm_core.cli._options import Config, StrongModel, WeakModel, configuration
+from routellm_core.cli._console import output, progress_bar
+from routellm_core.cli._options import (
+    CacheFile,
+    Column,
+    Config,
+    NoCache,
+    OutputTokens,
+    StrongModel,
+    StrongPrice,
+    WeakModel,
+    WeakPrice,
+    configuration,
+)
 from routellm_core.errors import ConfigError
-
-__all__ = ["calibrate"]
 
 _NEEDS_PROMPTS = {
     "cost": "--max-cost needs --prompts: a threshold's cost depends on the prompts that it sends to the strong model",
@@ -20,10 +29,8 @@ _NEEDS_PROMPTS = {
 
 
 def calibrate(
-    routers: Annotated[list[str] | None, typer.Option("--routers", help="Routers: --routers mf bert.")] = None,
-    strong_model_pct: Annotated[
-        float | None, typer.Option("--strong-model-pct", help="Target: share of strong calls, 0 to 1.")
-    ] = None,
+    routers: Annotated[list[str] | None, typer.Option(help="Routers: --routers mf bert.")] = None,
+    strong_model_pct: Annotated[float | None, typer.Option(help="Target: share of strong calls, 0 to 1.")] = None,
     max_cost: Annotated[float | None, typer.Option(help="Target: dollars per 1,000 requests, at most.")] = None,
     min_quality: Annotated[
         float | None, typer.Option(help="Target: fraction of the strong model's quality, at least (labelled rows).")
@@ -31,14 +38,14 @@ def calibrate(
     prompts: Annotated[
         str | None, typer.Option(help="Your own traffic: a file, a folder, hf:owner/data-set, or - (see docs/data.md).")
     ] = None,
-    column: Annotated[str | None, typer.Option(help="The prompt's column.")] = None,
+    column: Column = None,
     first_turn: Annotated[bool, typer.Option("--first-turn", help="Route conversations on their first turn.")] = False,
     save: Annotated[
         Path | None, typer.Option(help="Keep the calibration here, for `calibration:` in the config.")
     ] = None,
-    strong_price: Annotated[str | None, typer.Option(help="Dollars per million input,output tokens: 10,30.")] = None,
-    weak_price: Annotated[str | None, typer.Option(help="The same for the weak model.")] = None,
-    output_tokens: Annotated[float, typer.Option(min=0, help="Tokens per answer, where rows do not say.")] = 300,
+    strong_price: StrongPrice = None,
+    weak_price: WeakPrice = None,
+    output_tokens: OutputTokens = 300,
     evaluation_size: Annotated[
         float | None,
         typer.Option(help="Further prompts that intervals speak of; inf for the long run.", show_default="as many"),
@@ -49,10 +56,8 @@ def calibrate(
         str | None, typer.Option(help="Published scores, one column per router: a file or a Hub data set.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts scored at a time.")] = 512,
-    cache: Annotated[
-        Path | None, typer.Option(help="File of the score cache, from which a stopped run goes on.")
-    ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither read nor write stored scores.")] = False,
+    cache: CacheFile = None,
+    no_cache: NoCache = False,
     strong_model: StrongModel = None,
     weak_model: WeakModel = None,
     config: Config = None,
@@ -61,7 +66,7 @@ def calibrate(
     from routellm_core._publish import check_writable_file
     from routellm_core.calibration import PromptSource, Target, TokenPrices
     from routellm_core.calibration import calibrate as run_calibration
-    from routellm_core.cli._calibration_run import print_run, print_without_prompts, scoring_progress
+    from routellm_core.cli._calibration_run import print_run, print_without_prompts
     from routellm_core.routers.registry import load_router
     from routellm_core.rows.sources import RowSource
     from routellm_core.score_cache import ScoreCache
@@ -86,18 +91,14 @@ def calibrate(
         raise ConfigError(f"{rows.name} can be read only once; give one router, or a file")
     source = PromptSource(rows, column, first_turn, (models.strong.model, models.weak.model))
     prices = TokenPrices.of(
-        models.strong,
-        models.weak,
-        strong_price=strong_price,
-        weak_price=weak_price,
-        output_tokens=output_tokens,
+        models.strong, models.weak, strong_price=strong_price, weak_price=weak_price, output_tokens=output_tokens
     )
     if save is not None:
         check_writable_file(save)
     total = source.count()
     for name in names:
         router = load_router(name, settings.router_options(name))
-        with scoring_progress(name, total) as report:
+        with progress_bar(f"Scoring with {name}", total) as report:
             run = run_calibration(
                 router,
                 source,

@@ -13,8 +13,6 @@ from routellm_core.cli._options import Config, RouterName, StrongModel, Threshol
 from routellm_core.errors import BackendError
 from routellm_core.types import RoutingDecision
 
-__all__ = ["chat"]
-
 
 def chat(
     message: Annotated[str | None, typer.Argument(help="Say this, print the answer and exit.")] = None,
@@ -29,12 +27,7 @@ def chat(
 ) -> None:
     """Talk to the two models; each turn is routed. Empty line, /quit or end of input leaves; /reset starts again."""
     settings = configuration(
-        config,
-        router=router,
-        threshold=threshold,
-        strong_model=strong_model,
-        weak_model=weak_model,
-        api_base=api_base,
+        config, router=router, threshold=threshold, strong_model=strong_model, weak_model=weak_model, api_base=api_base
     )
     from routellm_core.config import build_controller
 

@@ -11,16 +11,20 @@ import typer
 
 from routellm_core._options import validated
 from routellm_core.backends.base import ModelSettings
-from routellm_core.cli._console import errors, note, output, progress_bars, run_until_stopped
+from routellm_core.cli._console import errors, note, output, progress_bar, progress_bars, run_until_stopped
 from routellm_core.cli._options import (
     Attempts,
+    Column,
     Concurrency,
     Config,
+    DataDir,
     MaxFailures,
     Rate,
     StrongModel,
+    StrongPrice,
     Timeout,
     WeakModel,
+    WeakPrice,
     configuration,
 )
 from routellm_core.errors import ConfigError
@@ -28,43 +32,27 @@ from routellm_core.errors import ConfigError
 if TYPE_CHECKING:
     from routellm_core.asking.prompts import CallEstimate
 
-__all__ = ["data_app"]
-
 data_app = typer.Typer(
-    no_args_is_help=True,
-    help="Fetch the benchmark files; check training prompts against them; label your own prompts.",
+    no_args_is_help=True, help="Fetch the benchmark files; check training prompts against them; label your own prompts."
 )
 
 
 @data_app.command()
 def download(
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="Where to.", show_default="user data folder")
-    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where to.", show_default="user data folder")] = None,
     base_url: Annotated[str | None, typer.Option(help="A mirror of the repository's root.")] = None,
 ) -> None:
     """Fetch RouteLLM's benchmark files at a pinned commit, verify them, and continue where a run stopped."""
-    from rich.progress import Progress
-
-    from routellm_core.evals.data import BASE_URL, DataFile, manifest
+    from routellm_core.evals.data import BASE_URL, manifest
     from routellm_core.evals.data import download as fetch
 
-    with Progress(console=errors, transient=True) as progress:
-        task = progress.add_task("fetching", total=sum(file.size for file in manifest()))
-
-        def report(file: DataFile) -> None:
-            progress.update(task, advance=file.size)
-
-        folder = fetch(data_dir, base_url=base_url or BASE_URL, on_progress=report)
+    with progress_bar("fetching", len(manifest())) as report:
+        folder = fetch(data_dir, base_url=base_url or BASE_URL, on_progress=lambda _file: report(1))
     output.print(f"{len(manifest())} files verified in {folder}", soft_wrap=True)
 
 
 @data_app.command()
-def verify(
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="Folder to check.", envvar="ROUTELLM_DATA_DIR")
-    ] = None,
-) -> None:
+def verify(data_dir: DataDir = None) -> None:
     """Compare the benchmark files with their checksums."""
     from routellm_core.evals.data import manifest, resolve_data_dir
     from routellm_core.evals.data import verify as check
@@ -80,17 +68,15 @@ def verify(
 
 @data_app.command()
 def contamination(
-    train: Annotated[str, typer.Option("--train", help="Training prompts: a file, a folder or hf:owner/data-set.")],
+    train: Annotated[str, typer.Option(help="Training prompts: a file, a folder or hf:owner/data-set.")],
     benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="mmlu, gsm8k or mt-bench.")],
     output_file: Annotated[Path, typer.Option("--output", "-o", help="The list, as JSON lines.")],
-    column: Annotated[str | None, typer.Option(help="The prompt's column in --train.")] = None,
+    column: Column = None,
     embedder: Annotated[str, typer.Option(help="static, minilm, litellm/<model> ..., or none.")] = "none",
     similarity: Annotated[float, typer.Option(help="Least cosine similarity; depends on the embedder.")] = 0.95,
     ngram: Annotated[int, typer.Option(help="Words per n-gram.")] = 8,
     ngram_share: Annotated[float, typer.Option(help="Least share of a prompt's n-grams.")] = 0.5,
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="Benchmark files.", envvar="ROUTELLM_DATA_DIR")
-    ] = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Find training prompts that are near evaluation prompts: equal, sharing n-grams, or near in meaning."""
     from collections import Counter
@@ -130,7 +116,7 @@ def label(
         ),
     ],
     output_file: Annotated[Path, typer.Option("--output", "-o", help="Labelled rows, as JSON lines; a rerun adds.")],
-    judge_model: Annotated[str, typer.Option("--judge-model", help="Compares the answers; by litellm's name.")],
+    judge_model: Annotated[str, typer.Option(help="Compares the answers; by litellm's name.")],
     judge_api_base: Annotated[str | None, typer.Option(help="The judge's base URL.")] = None,
     judge_api_key: Annotated[
         str | None, typer.Option(help="The judge's key.", envvar="ROUTELLM_JUDGE_API_KEY", show_envvar=True)
@@ -139,7 +125,7 @@ def label(
     weak_model: WeakModel = None,
     api_base: Annotated[str | None, typer.Option(help="Base URL of the strong and the weak model.")] = None,
     config: Config = None,
-    column: Annotated[str | None, typer.Option(help="The prompt's column.")] = None,
+    column: Column = None,
     reference_column: Annotated[str | None, typer.Option(help="Column of right answers, shown to the judge.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many prompts.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of an answer.")] = None,
@@ -152,8 +138,8 @@ def label(
     timeout: Timeout = 600.0,
     max_failures: MaxFailures = 10,
     max_cost: Annotated[float | None, typer.Option(min=0, help="Dollars, at most.")] = None,
-    strong_price: Annotated[str | None, typer.Option(help="Dollars per million input,output tokens: 10,30.")] = None,
-    weak_price: Annotated[str | None, typer.Option(help="The same for the weak model.")] = None,
+    strong_price: StrongPrice = None,
+    weak_price: WeakPrice = None,
     judge_price: Annotated[str | None, typer.Option(help="The same for the judge.")] = None,
     answer_tokens: Annotated[float, typer.Option(min=1, help="Tokens per answer, for the estimate.")] = 300,
     judge_tokens: Annotated[float, typer.Option(min=1, help="Tokens per judgement, for the estimate.")] = 200,

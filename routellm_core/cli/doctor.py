@@ -17,8 +17,6 @@ from routellm_core.cli._options import Config, configuration
 from routellm_core.config import RouteLLMConfig
 from routellm_core.errors import RouteLLMError
 
-__all__ = ["doctor"]
-
 _PACKAGES = {
     "litellm": "base",
     "numpy": "base",

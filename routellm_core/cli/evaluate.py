@@ -12,15 +12,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from routellm_core.cli._console import errors, note, output, progress_bars, run_until_stopped
-from routellm_core.cli._options import Attempts, Concurrency, Config, MaxFailures, Rate, StrongModel, Timeout, WeakModel
-from routellm_core.cli._several_values import SeveralValuesGroup
+from routellm_core.cli._options import (
+    AnswersDir,
+    Attempts,
+    CacheFile,
+    Column,
+    Concurrency,
+    Config,
+    DataDir,
+    MaxFailures,
+    NoCache,
+    OutputTokens,
+    Rate,
+    SeveralValuesGroup,
+    StrongModel,
+    StrongPrice,
+    Timeout,
+    WeakModel,
+    WeakPrice,
+)
 from routellm_core.errors import ConfigError
 
 if TYPE_CHECKING:
     from routellm_core.evals.benchmarks import Benchmark
     from routellm_core.evals.runner import Evaluation
-
-__all__ = ["evaluate_app"]
 
 evaluate_app = typer.Typer(
     cls=SeveralValuesGroup,
@@ -28,30 +43,23 @@ evaluate_app = typer.Typer(
     help="Evaluate routers on MMLU, GSM8K, MT-Bench or your own prompts: tables, intervals, plots.",
 )
 
-BenchmarkName = Annotated[str | None, typer.Option("--benchmark", "-b", help="mmlu, gsm8k or mt-bench.")]
-DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", help="Folder of the benchmark files.", envvar="ROUTELLM_DATA_DIR", show_envvar=True),
-]
-AnswersDir = Annotated[Path | None, typer.Option("--answers-dir", help="Folder of answers of other models.")]
-
 
 @evaluate_app.callback()
 def evaluate(
     context: typer.Context,
-    routers: Annotated[list[str] | None, typer.Option("--routers", help="Routers: --routers random mf.")] = None,
-    benchmark: BenchmarkName = None,
+    routers: Annotated[list[str] | None, typer.Option(help="Routers: --routers random mf.")] = None,
+    benchmark: Annotated[str | None, typer.Option("--benchmark", "-b", help="mmlu, gsm8k or mt-bench.")] = None,
     data: Annotated[
         str | None, typer.Option(help="Own labelled rows: a file, a folder or hf:owner/data-set; docs/data.md.")
     ] = None,
-    column: Annotated[str | None, typer.Option(help="The prompt's column in --data.")] = None,
-    output_tokens: Annotated[float, typer.Option(min=0, help="Tokens per answer, where --data does not say.")] = 300,
+    column: Column = None,
+    output_tokens: OutputTokens = 300,
     output_folder: Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, with a row for each prompt.")] = False,
     worst: Annotated[
         int | None, typer.Option(min=1, help="Print so many prompts that each router sent the wrong way.")
     ] = None,
-    overwrite_cache: Annotated[list[str] | None, typer.Option("--overwrite-cache", help="Score these anew.")] = None,
+    overwrite_cache: Annotated[list[str] | None, typer.Option(help="Score these anew.")] = None,
     strong_model: StrongModel = None,
     weak_model: WeakModel = None,
     config: Config = None,
@@ -59,14 +67,17 @@ def evaluate(
     random_iters: Annotated[int, typer.Option(help="Repetitions of the random router.")] = 10,
     data_dir: DataDir = None,
     answers_dir: AnswersDir = None,
-    cache: Annotated[Path | None, typer.Option(help="File of the score cache.")] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither read nor write stored scores.")] = False,
+    cache: CacheFile = None,
+    no_cache: NoCache = False,
     no_plots: Annotated[bool, typer.Option("--no-plots", help="Leave the plots out.")] = False,
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 1000,
     seed: Annotated[int, typer.Option(help="Seeds the resamples.")] = 0,
     at_share: Annotated[float, typer.Option(help="Share of strong calls for PGR and for each prompt's row.")] = 0.5,
-    strong_price: Annotated[str | None, typer.Option(help="Dollars per million input,output tokens: 10,30.")] = None,
-    weak_price: Annotated[str | None, typer.Option(help="The same for the weak model.")] = None,
+    strong_price: StrongPrice = None,
+    weak_price: WeakPrice = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Check instead which changes move a prompt; --data needs no labels.")
+    ] = False,
     _parallel: Annotated[int | None, typer.Option("--parallel", hidden=True, help="RouteLLM's; unused.")] = None,
 ) -> None:
     """Evaluate routers on MMLU, GSM8K, MT-Bench or your own prompts: tables, intervals, plots."""
@@ -86,8 +97,9 @@ def evaluate(
         num_results=num_results, random_iters=random_iters, resamples=resamples, seed=seed, at_share=at_share
     )
     prices = [None if text is None else parse_price(text) for text in (strong_price, weak_price)]
-    check_writable_folder(output_folder)
-    loaded = _benchmark(
+    options = load_config(config).router_options
+    load = partial(
+        _benchmark,
         benchmark,
         data,
         column=column,
@@ -97,7 +109,23 @@ def evaluate(
         data_dir=data_dir,
         answers_dir=answers_dir,
     )
-    options = load_config(config).router_options
+    if robustness:
+        from routellm_core.evals.robustness import check_robustness, evenly, robustness_table
+        from routellm_core.prompts import routing_prompt
+        from routellm_core.rows.prompts import read_conversations
+
+        if data is not None and benchmark is None:
+            given = read_conversations(data, column=column)
+            texts = (one if isinstance(one, str) else routing_prompt(one) for one in given)
+            prompts = [text for text in texts if text is not None]
+        else:
+            prompts = list(load().prompts)
+        named = dict.fromkeys(routers or ["random"])
+        found = {name: check_robustness(load_router(name, options(name)), evenly(prompts)) for name in named}
+        output.print(robustness_table(found), markup=False, highlight=False)
+        return
+    check_writable_folder(output_folder)
+    loaded = load()
     costs = cost_table(loaded, strong_price=prices[0], weak_price=prices[1])
     with progress_bars("scoring") as report:
         evaluation = run_evaluation(
@@ -151,8 +179,8 @@ def _benchmark(
 
 def _print(evaluation: Evaluation, *, as_json: bool, worst: int | None) -> None:
     """Print every router's rows and the tables, or all of it as JSON; then the prompts that went the wrong way."""
-    from routellm_core.evals.prompt_rows import prompt_rows, worst_rows
     from routellm_core.evals.report import as_dict, markdown
+    from routellm_core.evals.runner import prompt_rows, worst_rows
 
     rows = prompt_rows(evaluation)
     if as_json:
@@ -190,8 +218,8 @@ def _print_worst(rows: list[dict[str, object]], share: float) -> None:
 @evaluate_app.command()
 def generate(
     benchmark: Annotated[str, typer.Option("--benchmark", "-b", help="mmlu, gsm8k or mt-bench.")],
-    model: Annotated[str, typer.Option("--model", help="The model, by litellm's name.")],
-    answers_dir: Annotated[Path, typer.Option("--answers-dir", help="Where answers are kept.")] = Path("answers"),
+    model: Annotated[str, typer.Option(help="The model, by litellm's name.")],
+    answers_dir: Annotated[Path, typer.Option(help="Where answers are kept.")] = Path("answers"),
     judge: Annotated[str | None, typer.Option("--judge-model", help="Judges MT-Bench.")] = None,
     api_base: Annotated[str | None, typer.Option(help="The model's base URL.")] = None,
     judge_api_base: Annotated[str | None, typer.Option(help="The judge's base URL.")] = None,

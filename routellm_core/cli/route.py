@@ -5,23 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from routellm_core.cli._console import errors, output
-from routellm_core.cli._options import Config, RouterName, StrongModel, Threshold, WeakModel, configuration
+from routellm_core.cli._console import errors, output, progress_bar
+from routellm_core.cli._options import Column, Config, RouterName, StrongModel, Threshold, WeakModel, configuration
 from routellm_core.config import ModelsSettings
 from routellm_core.rows.prompts import Conversation, conversation_text, read_conversations
 from routellm_core.rows.sources import RowSource
 from routellm_core.types import RoutingDecision, Tier
-
-__all__ = ["route"]
 
 _TIER_STYLES: dict[Tier, str] = {"strong": "bold magenta", "weak": "green"}
 
@@ -31,7 +26,7 @@ def route(
     file: Annotated[
         str | None, typer.Option("--file", "-f", help="Prompts: a file, a folder or hf:owner/data-set; docs/data.md.")
     ] = None,
-    column: Annotated[str | None, typer.Option(help="The prompt's column.")] = None,
+    column: Column = None,
     router: RouterName = None,
     threshold: Threshold = None,
     strong_model: StrongModel = None,
@@ -53,15 +48,15 @@ def route(
     index = 0
     if not as_json:
         output.print(_header(), soft_wrap=True)
-    with _progress(disable=total is not None and total <= batch_size) as progress:
-        task = progress.add_task(f"Scoring with {settings.router}", total=total)
+    hidden = total is not None and total <= batch_size
+    with progress_bar(f"Scoring with {settings.router}", total, hidden=hidden) as advance:
         while batch := list(itertools.islice(conversations, batch_size)):
             for conversation, decision in zip(batch, selector.select_batch(batch), strict=True):
                 text = conversation_text(conversation)
                 tally.add(text, decision)
                 _print_row(index, text, decision, as_json=as_json)
                 index += 1
-            progress.update(task, advance=len(batch))
+            advance(len(batch))
     if not index:
         raise typer.BadParameter("no prompts: give some as arguments, with --file, or on standard input")
     (errors if as_json else output).print(tally.summary(), soft_wrap=True)
@@ -84,11 +79,6 @@ def _input(
     return read_conversations(None, column=column), None
 
 
-def _progress(*, disable: bool) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=errors, transient=True, disable=disable)
-
-
 def _header() -> Text:
     return Text(f"{'index':>6}  {'score':>5}  {'thr.':>5}  {'tier':<6}  {'model':<28}  reason; prompt", style="bold")
 
@@ -108,47 +98,43 @@ def _print_row(index: int, text: str, decision: RoutingDecision, *, as_json: boo
     output.print(row, soft_wrap=True)
 
 
-@dataclass
 class _Tally:
     """Counts decisions and estimates dollars, in constant memory."""
 
-    models: ModelsSettings
-    output_tokens: int
-    counts: Counter[Tier] = field(default_factory=Counter)
-    input_tokens: Counter[Tier] = field(default_factory=Counter)
+    def __init__(self, models: ModelsSettings, output_tokens: int) -> None:
+        from routellm_core.pricing import price_of
+
+        self._models, self._output_tokens = models, output_tokens
+        self._prices = [price_of(model) for model in (models.strong, models.weak)]
+        self._routed = [0, 0]  # prompts, strong and weak
+        self._dollars = [0.0, 0.0, 0.0]  # as routed, all strong, all weak
 
     def add(self, text: str, decision: RoutingDecision) -> None:
         from routellm_core.pricing import estimate_tokens
 
-        self.counts[decision.tier] += 1
-        self.input_tokens[decision.tier] += round(estimate_tokens(text))
+        place = 0 if decision.tier == "strong" else 1
+        self._routed[place] += 1
+        sent = round(estimate_tokens(text))
+        costs = [price.dollars(sent, self._output_tokens) if price else 0.0 for price in self._prices]
+        self._dollars = [total + cost for total, cost in zip(self._dollars, [costs[place], *costs], strict=True)]
 
-    def summary(self) -> Text:
-        total = self.counts.total()
-        strong = self.counts["strong"]
-        text = Text()
-        text.append(f"\n{total} prompts: {strong} strong ({strong / total:.1%}), {total - strong} weak.  ")
-        return text.append(self._cost(total))
+    def summary(self) -> str:
+        strong, weak = self._routed
+        return (
+            f"\n{strong + weak} prompts: {strong} strong ({strong / (strong + weak):.1%}), {weak} weak.  {self._cost()}"
+        )
 
-    def _cost(self, total: int) -> str:
-        from routellm_core.pricing import price_of
-
-        settings = {"strong": self.models.strong, "weak": self.models.weak}
-        prices = {tier: price_of(model) for tier, model in settings.items()}
-        strong, weak = prices["strong"], prices["weak"]
-        if strong is None or weak is None:
-            unknown = [settings[tier].model for tier, price in prices.items() if price is None]
+    def _cost(self) -> str:
+        names = [self._models.strong.model, self._models.weak.model]
+        unknown = [name for name, price in zip(names, self._prices, strict=True) if price is None]
+        if unknown:
             return (
                 f"No price is known for {' and '.join(unknown)}; set input_cost_per_token and "
                 "output_cost_per_token in the model's settings for a cost estimate."
             )
-        inputs, outputs = self.input_tokens.total(), total * self.output_tokens
-        routed = strong.dollars(self.input_tokens["strong"], self.counts["strong"] * self.output_tokens)
-        routed += weak.dollars(self.input_tokens["weak"], self.counts["weak"] * self.output_tokens)
-        all_strong, all_weak = strong.dollars(inputs, outputs), weak.dollars(inputs, outputs)
+        routed, all_strong, all_weak = self._dollars
         saved = 1 - routed / all_strong if all_strong else 0.0
         return (
             f"Estimated cost ${routed:.4f}: saves {saved:.1%} of all-strong ${all_strong:.4f}; "
-            f"all-weak ${all_weak:.4f} "
-            f"({settings['strong'].model} and {settings['weak'].model}, {self.output_tokens} tokens an answer)."
+            f"all-weak ${all_weak:.4f} ({' and '.join(names)}, {self._output_tokens} tokens an answer)."
         )

@@ -13,14 +13,12 @@ from routellm_core._optional import import_extra
 from routellm_core.cli._console import errors, say
 from routellm_core.cli._options import Config, StrongModel, Threshold, WeakModel, configuration
 
-__all__ = ["serve"]
-
 _PACKAGES = ("fastapi", "uvicorn", "aiohttp", "prometheus_client", "limits")
 
 
 def serve(
     routers: Annotated[
-        list[str] | None, typer.Option("--routers", help="Routers to load, the first being the default: mf random.")
+        list[str] | None, typer.Option(help="Routers to load, the first being the default: mf random.")
     ] = None,
     threshold: Threshold = None,
     strong_model: StrongModel = None,

@@ -13,8 +13,6 @@ from typer.core import TyperGroup
 from routellm_core.cli._console import errors, output
 from routellm_core.cli._train_options import Rows, command_of
 
-__all__ = ["train_app"]
-
 
 class _Trainers(TyperGroup):
     """Commands made of the registry when they are asked for, so that no other command imports a trainer."""
@@ -95,41 +93,28 @@ def _progress() -> Iterator[Callable[[Any], None]]:
 
 
 def _print_report(trained: Any) -> None:
-    from rich.table import Table
-
-    from routellm_core.metrics.held_out import interval_text
-
     facts = trained.facts
     labels = ", ".join(f"{count} {label}" for label, count in facts["labels"].items())
     output.print(f"{facts['rows']} rows, {facts['prompts']} distinct prompts: {labels}")
     for warning in facts["warnings"]:
         errors.print(f"note: {warning}", markup=False, soft_wrap=True)
     measured = facts["held_out"]
-    table = Table("router", "APGR", "95 % interval", box=None, pad_edge=False)
-    for name, row in measured["apgr"].items():
-        table.add_row(name, _value(row), interval_text(row))
-    output.print(table)
+    _print_apgr(["router"], [([name], row) for name, row in measured["apgr"].items()])
     output.print(f"{measured['how']}, {measured['rows']} rows", soft_wrap=True)
-    _print_pairs(facts.get("pairs", []))
+    if pairs := facts.get("pairs"):  # of a checkpoint over many models
+        rows = [([pair["strong"], pair["weak"], str(pair["rows"])], pair["apgr"]) for pair in pairs]
+        _print_apgr(["strong", "weak", "rows"], rows, title="Other pairs")
     for verdict in measured["verdicts"]:
         output.print(verdict.removeprefix("- "), markup=False, soft_wrap=True)
     output.print(f"checkpoint: {trained.folder} (load it with checkpoint_path)", markup=False, soft_wrap=True)
 
 
-def _print_pairs(pairs: list[dict[str, Any]]) -> None:
-    """Print how well the other pairs of a checkpoint over many models are routed."""
-    if not pairs:
-        return
+def _print_apgr(header: list[str], rows: list[tuple[list[str], dict[str, Any]]], *, title: str | None = None) -> None:
     from rich.table import Table
 
     from routellm_core.metrics.held_out import interval_text
 
-    table = Table("strong", "weak", "rows", "APGR", "95 % interval", box=None, pad_edge=False, title="Other pairs")
-    for pair in pairs:
-        row = pair["apgr"]
-        table.add_row(pair["strong"], pair["weak"], str(pair["rows"]), _value(row), interval_text(row))
+    table = Table(*header, "APGR", "95 % interval", box=None, pad_edge=False, title=title)
+    for names, apgr in rows:
+        table.add_row(*names, "–" if apgr["value"] is None else f"{apgr['value']:.3f}", interval_text(apgr))
     output.print(table)
-
-
-def _value(row: dict[str, Any]) -> str:
-    return "–" if row["value"] is None else f"{row['value']:.3f}"

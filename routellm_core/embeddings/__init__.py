@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from routellm_core._options import build_from_options
-from routellm_core.embeddings.base import Embedder, Embeddings
+from routellm_core.embeddings.base import Embedder, Embeddings, semantic_width
 from routellm_core.errors import ConfigError, did_you_mean
 
-__all__ = ["Embedder", "Embeddings", "load_embedder"]
+__all__ = ["Embedder", "Embeddings", "load_embedder", "semantic_width"]
 
 _EMBEDDED = {
     "static": "routellm_core.embeddings.static:StaticEmbedder",
@@ -57,7 +57,7 @@ def _build(options: dict[str, Any]) -> Embedder:
     if not isinstance(name, str):
         raise ConfigError("an embedder needs a 'name', such as 'static' or 'litellm/text-embedding-3-small'")
     kind, _, model = name.partition("/")
-    # A checkpoint records the versioned name of its embedder, such as static-v1.
+    # A checkpoint records the versioned name of its embedder, such as static-v2.
     embedded = next((key for key in _EMBEDDED if name == key or name.startswith(f"{key}-")), None)
     cache = options.pop("cache", embedded != "static")  # looking a text up takes longer than embedding it statically
     limit = options.pop("cache_megabytes", 1024)

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Embedder", "Embeddings", "encodable", "prompt_limit_of"]
+__all__ = ["Embedder", "Embeddings", "encodable", "prompt_limit_of", "semantic_width"]
 
 Embeddings = npt.NDArray[np.float32]
 
@@ -19,7 +19,7 @@ class Embedder(Protocol):
 
     @property
     def name(self) -> str:
-        """The name a checkpoint records, such as ``"static-v1"`` or ``"litellm/text-embedding-3-small"``.
+        """The name a checkpoint records, such as ``"static-v2"`` or ``"litellm/text-embedding-3-small"``.
 
         Two embedders with one name return the same vectors.
         """
@@ -43,6 +43,15 @@ class Embedder(Protocol):
             EmbeddingError: the vectors cannot be computed.
         """
         ...
+
+
+def semantic_width(embedder: Embedder) -> int | None:
+    """How many of the first components of a vector hold the meaning; None where all of them do.
+
+    The shipped embedders add what they counted in a prompt, their opinions and a constant 1.
+    """
+    width: int | None = getattr(embedder, "semantic_dimension", None)
+    return width
 
 
 def prompt_limit_of(embedder: Embedder) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from routellm_core._cache import DiskCache, text_key, user_cache_file
-from routellm_core.embeddings.base import Embedder, Embeddings, prompt_limit_of
+from routellm_core.embeddings.base import Embedder, Embeddings, prompt_limit_of, semantic_width
 
 __all__ = ["CachedEmbedder"]
 
@@ -40,6 +40,11 @@ class CachedEmbedder:
     def dimension(self) -> int | None:
         """The wrapped embedder's."""
         return self._embedder.dimension
+
+    @property
+    def semantic_dimension(self) -> int | None:
+        """The wrapped embedder's."""
+        return semantic_width(self._embedder)
 
     @property
     def prompt_limit(self) -> str:

@@ -15,12 +15,12 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load_file
-from tokenizers import Tokenizer
 
 from routellm_core._optional import import_extra
 from routellm_core.embeddings._bert_onnx import bert_onnx_model
-from routellm_core.embeddings.base import Embeddings, encodable
-from routellm_core.embeddings.surface import standardised_surface, surface_dimension
+from routellm_core.embeddings.base import Embeddings
+from routellm_core.embeddings.content import ContentReader, content_dimension
+from routellm_core.embeddings.opinions import OPINION_NAMES, content_opinions
 from routellm_core.errors import CheckpointError, ConfigError, EmbeddingError
 
 __all__ = ["MINILM_SHA256", "MiniLMEmbedder", "minilm_folder"]
@@ -28,6 +28,7 @@ __all__ = ["MINILM_SHA256", "MiniLMEmbedder", "minilm_folder"]
 MINILM_SHA256: Final = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """SHA-256 of the ``model.safetensors`` of sentence-transformers/all-MiniLM-L6-v2."""
 MAX_TOKENS: Final = 128
+_START, _END = 101, 102  # [CLS] and [SEP]
 _HIDDEN: Final = 384
 _BATCH_TEXTS: Final = 64
 _BATCH_TOKENS: Final = 4096
@@ -74,7 +75,7 @@ class _Encoder:
     """A loaded model; its session is safe to run from several threads."""
 
     session: Any
-    tokenizer: Any
+    reader: ContentReader
 
 
 _loading = threading.Lock()
@@ -116,20 +117,18 @@ def _load(folder: Path, threads: int | None) -> _Encoder:
             epsilon=config["layer_norm_eps"],
         )
         session = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"MiniLM in {folder} cannot be loaded: {error}") from error
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(MAX_TOKENS)
-    return _Encoder(session=session, tokenizer=tokenizer)
+    return _Encoder(session=session, reader=ContentReader())
 
 
 class MiniLMEmbedder:
-    """all-MiniLM-L6-v2 (mean-pooled, unit length), surface features and a constant 1. Extra ``[minilm]``.
+    """all-MiniLM-L6-v2 (mean-pooled, unit length), content features, opinions and a constant 1. Extra ``[minilm]``.
 
-    A vector is ``[semantic part, standardised surface features, 1]``, with the semantic part scaled to length √384 so
-    that a component is of order 1. The model reads the first 128 tokens (about 500 characters); the surface features
-    see the whole text, or of one longer than 4,000 characters its first 3,000, its last 1,000 and its length.
+    A vector is ``[semantic part, content features, opinions, 1]`` as with the static embedder, with the semantic part
+    scaled to length √384. The opinions are the static embedder's: what MiniLM adds is its components of the meaning,
+    for a router trained on one's own labels. It reads the first 126 tokens of the request (about 500 characters), the
+    content features all of it.
 
     The first call of a process builds the ONNX graph from the weights and compiles it (about a second). Nothing is
     written to disk, and ONNX Runtime's telemetry is switched off.
@@ -152,20 +151,25 @@ class MiniLMEmbedder:
 
     @property
     def name(self) -> str:
-        """``"minilm-v1"``."""
-        return "minilm-v1"
+        """``"minilm-v2"``."""
+        return "minilm-v2"
 
     @property
     def dimension(self) -> int:
-        """Length of a vector: semantic part, surface features, constant."""
-        return _HIDDEN + surface_dimension() + 1
+        """Length of a vector."""
+        return _HIDDEN + content_dimension() + len(OPINION_NAMES) + 1
+
+    @property
+    def semantic_dimension(self) -> int:
+        """How many of the first components hold the meaning."""
+        return _HIDDEN
 
     @property
     def prompt_limit(self) -> str:
         """How a long text is treated."""
         return (
-            "The model reads a prompt's first 128 tokens; the surface features read all of it, or the first 3,000 and "
-            "the last 1,000 characters."
+            "The model reads the first 126 tokens of a request; its content is counted over all of it, or of more than "
+            "4,000 characters over the first 3,000 and the last 1,000."
         )
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
@@ -184,14 +188,16 @@ class MiniLMEmbedder:
         if not len(texts):
             return vectors
         encoder = _loaded(self._folder, self._threads)
+        content = encoder.reader.read(texts)
+        ids = [[_START, *tokens[: MAX_TOKENS - 2], _END] for tokens in content.ids]
         try:
-            views = [encodable(text[: 16 * MAX_TOKENS]) for text in texts]
-            ids = [encoding.ids for encoding in encoder.tokenizer.encode_batch(views)]
             for rows in _length_sorted_batches([len(row) for row in ids]):
                 vectors[rows, :_HIDDEN] = _forward(encoder.session, [ids[row] for row in rows])
-        except Exception as error:  # tokenizers and onnxruntime raise bare and private exception types
+        except Exception as error:  # onnxruntime raises private exception types
             raise EmbeddingError(f"MiniLM could not embed a batch of {len(texts)} texts: {error}") from error
-        vectors[:, _HIDDEN:-1] = standardised_surface(texts)
+        read = _HIDDEN + content_dimension()
+        vectors[:, _HIDDEN:read] = content.features
+        vectors[:, read:-1] = content_opinions(content, encoder.reader.heads)
         return vectors
 
 

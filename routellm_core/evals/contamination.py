@@ -16,14 +16,10 @@ import numpy as np
 from routellm_core._publish import publish_file
 from routellm_core.embeddings.base import Embedder, Embeddings
 from routellm_core.errors import ConfigError
-from routellm_core.evals.benchmarks.base import BenchmarkSource
-from routellm_core.evals.benchmarks.files import repository_file
+from routellm_core.evals.benchmarks.files import repository_rows
 from routellm_core.evals.benchmarks.mmlu import SUBJECTS
 from routellm_core.evals.benchmarks.mt_bench import TURNS, read_questions
 from routellm_core.evals.benchmarks.registry import canonical_name, load_benchmark
-from routellm_core.rows.files import read_table
-
-__all__ = ["Match", "MatchKind", "evaluation_prompts", "find_contamination", "write_matches"]
 
 MatchKind: TypeAlias = Literal["exact", "ngram", "embedding"]
 _WORD = re.compile(r"\w+")
@@ -33,18 +29,10 @@ _TRAIN_BLOCK = 8192
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A training prompt that is near an evaluation prompt.
+    """A training prompt that is near an evaluation prompt, each with its 0-based position.
 
-    The first four fields are those of RouteLLM's ``contaminated_prompts.jsonl``.
-
-    Attributes:
-        train_prompt: the training prompt.
-        eval_prompt: the evaluation prompt.
-        train_idx: its 0-based position.
-        eval_idx: its 0-based position.
-        kind: how it was found: ``"exact"`` before ``"ngram"`` before ``"embedding"``.
-        similarity: 1 for exact matches, the share of the evaluation prompt's n-grams that the training prompt holds,
-            or the cosine similarity.
+    The first four fields are those of RouteLLM's ``contaminated_prompts.jsonl``; ``similarity`` is 1 for exact matches,
+    the share of the evaluation prompt's n-grams that the training prompt holds, or the cosine similarity.
     """
 
     train_prompt: str
@@ -65,20 +53,16 @@ def find_contamination(
     ngram_share: float = 0.5,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Match]:
-    """Return the nearest training prompt of each contaminated evaluation prompt and kind of match.
+    """Return the nearest training prompt of each contaminated evaluation prompt and kind of match, in their order.
 
     Args:
         train_prompts: prompts that a router was trained on.
         eval_prompts: prompts that it is evaluated on.
-        embedder: finds matches by meaning, as RouteLLM does; None leaves them out. The threshold depends on it: 0.95
-            is RouteLLM's, for ``text-embedding-3-small``.
-        similarity_threshold: least cosine similarity, in (0, 1].
+        embedder: finds matches by meaning, as RouteLLM does; None leaves them out.
+        similarity_threshold: least cosine similarity, in (0, 1]; 0.95 is RouteLLM's, for ``text-embedding-3-small``.
         ngram: words per n-gram; shorter evaluation prompts are compared exactly only.
         ngram_share: least share of an evaluation prompt's n-grams that one training prompt holds, in (0, 1].
         on_progress: called with (evaluation prompts compared by meaning, in all).
-
-    Returns:
-        matches ordered by evaluation prompt.
 
     Raises:
         ConfigError: a threshold outside its range.
@@ -105,12 +89,12 @@ def evaluation_prompts(benchmark: str, *, data_dir: Path) -> list[str]:
     """
     name = canonical_name(benchmark)
     if name == "mmlu":
-        paths = [repository_file(data_dir, f"mmlu/responses/mmlu_{subject}.csv") for subject in SUBJECTS]
-        return [row["prompt"] for path in paths for _, row in read_table(path)]
+        files = [f"mmlu/responses/mmlu_{subject}.csv" for subject in SUBJECTS]
+        return [row["prompt"] for file in files for row in repository_rows(data_dir, file)]
     if name == "gsm8k":
-        return [row["prompt"] for _, row in read_table(repository_file(data_dir, "gsm8k/gsm8k_responses.csv"))]
+        return [row["prompt"] for row in repository_rows(data_dir, "gsm8k/gsm8k_responses.csv")]
     if name == "mt-bench":
-        questions = read_questions(BenchmarkSource(data_dir=data_dir))
+        questions = read_questions(data_dir)
         return [str(question["turns"][turn]) for turn in range(TURNS) for question in questions]
     return list(load_benchmark(name, data_dir=data_dir).prompts)
 

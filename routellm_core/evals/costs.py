@@ -14,20 +14,10 @@ from routellm_core.metrics.curves import ThresholdRow
 from routellm_core.pricing import Price, PriceMap, price_of
 from routellm_core.types import FloatArray
 
-__all__ = ["CostTable", "cost_table"]
-
 
 @dataclass(frozen=True, slots=True)
 class CostTable:
-    """What routing costs.
-
-    Attributes:
-        strong_price: the strong model's price.
-        weak_price: the weak model's price.
-        strong: dollars per prompt on the strong model, shape (n,).
-        weak: dollars per prompt on the weak model, shape (n,).
-        note: how tokens were counted.
-    """
+    """Both models' prices, dollars per prompt on each, shape (n,), and a note on how tokens were counted."""
 
     strong_price: Price
     weak_price: Price
@@ -60,11 +50,7 @@ def cost_table(
 ) -> CostTable | None:
     """Return what each prompt costs on each model, or None where tokens or prices are not known.
 
-    Args:
-        benchmark: its ``usage`` holds the tokens.
-        strong_price: overrides the price map.
-        weak_price: overrides the price map.
-        prices: the price map; litellm's installed one by default.
+    Given prices take the place of those in the price map, which is litellm's installed one by default.
 
     Raises:
         ConfigError: a price was given, but costs cannot be told: the other price or the tokens are not known.
@@ -94,13 +80,7 @@ def _dollars(price: Price, sent: FloatArray, answered: FloatArray) -> FloatArray
 
 
 def mean_dollars(table: CostTable, repetitions: FloatArray, rows: Sequence[Sequence[ThresholdRow]]) -> dict[int, float]:
-    """Return dollars per 1,000 prompts by number of strong calls, averaged over repetitions.
-
-    Args:
-        table: prices.
-        repetitions: scores, shape (r, n).
-        rows: the rows of each repetition.
-    """
+    """Return dollars per 1,000 prompts by number of strong calls, averaged over repetitions, scores of shape (r, n)."""
     collected: dict[int, list[float]] = {}
     for scores, repetition in zip(repetitions, rows, strict=True):
         for row in repetition:

@@ -5,30 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import cast
 
+import httpx
 import platformdirs
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
+from routellm_core._files import file_sha256
+from routellm_core._publish import publish_file
 from routellm_core.errors import ConfigError, RouteLLMError
-
-__all__ = [
-    "COMMIT",
-    "DATA_DIR_VARIABLE",
-    "DataFile",
-    "DownloadError",
-    "default_data_dir",
-    "download",
-    "manifest",
-    "resolve_data_dir",
-    "verify",
-]
 
 COMMIT = "0b64fdafe049e596a3f5657c219329f24af24198"
 """The commit of github.com/lm-sys/RouteLLM that the files are taken from."""
@@ -36,10 +25,7 @@ BASE_URL = f"https://raw.githubusercontent.com/lm-sys/RouteLLM/{COMMIT}"
 DATA_DIR_VARIABLE = "ROUTELLM_DATA_DIR"
 
 _MANIFEST = Path(__file__).with_name("data_manifest.json")
-_CHUNK_BYTES = 1 << 16
 _TIMEOUT_SECONDS = 60.0
-_RANGE_NOT_SATISFIABLE = 416
-_PARTIAL_CONTENT = 206
 
 
 class DownloadError(RouteLLMError):
@@ -88,14 +74,8 @@ def resolve_data_dir(given: Path | None = None) -> Path:
 
 def verify(folder: Path) -> dict[str, str]:
     """Return what is wrong with the files under ``folder``: path to ``"missing"`` or ``"checksum differs"``."""
-    problems = {}
-    for file in manifest():
-        path = folder / file.path
-        if not path.exists():
-            problems[file.path] = "missing"
-        elif not _is_complete(path, file):
-            problems[file.path] = "checksum differs"
-    return problems
+    states = {file.path: _state(folder / file.path, file) for file in manifest()}
+    return {path: state for path, state in states.items() if state}
 
 
 def download(
@@ -105,83 +85,51 @@ def download(
     on_progress: Callable[[DataFile], None] | None = None,
     attempts: int = 5,
 ) -> Path:
-    """Fetch every file that is missing or differs; a file cut short continues where it stopped.
+    """Fetch every file that is missing or differs into ``folder``, so that a further run continues where one stopped.
 
-    A file takes its final name only after its checksum was verified, so a folder never holds a wrong file under a
-    right name.
-
-    Args:
-        folder: where to; :func:`default_data_dir` by default.
-        base_url: the repository's root, for mirrors.
-        on_progress: called for each file that is in place.
-        attempts: tries per file, with growing pauses.
-
-    Returns:
-        the folder.
+    A file takes its name only after its checksum was verified, so a folder never holds a wrong file under a right name.
+    ``base_url`` is the repository's root, for mirrors; ``on_progress`` is called for each file that is in place; each
+    is tried ``attempts`` times, with growing pauses.
 
     Raises:
         DownloadError: a file could not be fetched, or its checksum differs from the manifest's.
     """
     folder = folder or default_data_dir()
-    report = on_progress or (lambda _file: None)
     for file in manifest():
-        target = folder / file.path
-        if not (target.exists() and _is_complete(target, file)):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _fetch(f"{base_url.rstrip('/')}/{file.path}", target, file, attempts=attempts)
-        report(file)
+        if _state(folder / file.path, file):
+            publish_file(folder / file.path, _fetched(f"{base_url.rstrip('/')}/{file.path}", file, attempts))
+        if on_progress is not None:
+            on_progress(file)
     return folder
 
 
-def _fetch(url: str, target: Path, file: DataFile, *, attempts: int) -> None:
-    partial = target.with_name(f"{target.name}.part")
+def _fetched(url: str, file: DataFile, attempts: int) -> bytes:
+    retrying = Retrying(
+        stop=stop_after_attempt(attempts),
+        wait=wait_random_exponential(multiplier=0.2, max=10.0),
+        retry=retry_if_exception(_is_transient),
+        reraise=True,
+    )
     try:
-        Retrying(
-            stop=stop_after_attempt(attempts),
-            wait=wait_random_exponential(multiplier=0.2, max=10.0),
-            retry=retry_if_exception(_is_transient),
-            reraise=True,
-        )(_continue_download, url, partial, file)
-    except (urllib.error.URLError, OSError) as error:
+        answer = retrying(lambda: httpx.get(url, timeout=_TIMEOUT_SECONDS, follow_redirects=True).raise_for_status())
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise DownloadError(
             f"{url} could not be fetched ({error}). Run the command again to continue; without a connection, copy "
             f"RouteLLM's repository at commit {COMMIT[:7]} here and pass it as --data-dir"
         ) from error
-    if not _is_complete(partial, file):
-        partial.unlink()
+    if hashlib.sha256(answer.content).hexdigest() != file.sha256:
         raise DownloadError(f"{url} is not the expected file: its SHA-256 differs from {file.sha256}")
-    partial.replace(target)
+    return answer.content
 
 
 def _is_transient(error: BaseException) -> bool:
-    if isinstance(error, urllib.error.HTTPError):
-        return error.code >= 500 or error.code in (408, 425, 429)
-    return isinstance(error, OSError)
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code >= 500 or error.response.status_code in (408, 425, 429)
+    return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)
 
 
-def _continue_download(url: str, partial: Path, file: DataFile) -> None:
-    """Append what is missing to ``partial``."""
-    have = partial.stat().st_size if partial.exists() else 0
-    if have >= file.size:
-        have = 0  # complete but wrong, or longer than it should be: start again
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})  # noqa: S310
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
-            resumed = have > 0 and response.status == _PARTIAL_CONTENT
-            with partial.open("ab" if resumed else "wb") as out:
-                while chunk := response.read(_CHUNK_BYTES):
-                    out.write(chunk)
-    except urllib.error.HTTPError as error:
-        with error:
-            if error.code == _RANGE_NOT_SATISFIABLE:
-                partial.unlink(missing_ok=True)
-        raise
-    if partial.stat().st_size < file.size:
-        raise ConnectionError(f"the connection ended after {partial.stat().st_size} of {file.size} bytes")
-
-
-def _is_complete(path: Path, file: DataFile) -> bool:
-    if path.stat().st_size != file.size:
-        return False
-    with path.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest() == file.sha256
+def _state(path: Path, file: DataFile) -> str | None:
+    if not path.exists():
+        return "missing"
+    is_whole = path.stat().st_size == file.size and file_sha256(path) == file.sha256
+    return None if is_whole else "checksum differs"

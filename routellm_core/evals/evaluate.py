@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from routellm_core.cli import run_app
 from routellm_core.cli.evaluate import evaluate_app
 
-__all__ = ["main"]
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command, with the process's own arguments by default, and exit with its status."""

@@ -11,8 +11,6 @@ from routellm_core._optional import import_extra
 from routellm_core._publish import publish_file
 from routellm_core.evals.runner import Evaluation
 
-__all__ = ["plot_cost_quality", "plot_reliability"]
-
 _COLUMN_WIDTH_INCHES = 3.35
 _DOTS_PER_INCH = 300
 # Okabe and Ito's palette, without its yellow (too light for lines) and with black kept for the oracle.
@@ -40,19 +38,13 @@ def plot_cost_quality(evaluation: Evaluation, path: Path) -> list[Path]:
     """Draw quality against the share of strong calls: routers with bands, chance, both models and the oracle.
 
     Bands are pointwise intervals of the gap recovered; that around chance covers random routers on these prompts.
-
-    Args:
-        evaluation: what to draw.
-        path: the file without suffix.
-
-    Returns:
-        the PNG and the SVG file.
+    ``path`` is the file without suffix; the PNG and the SVG file are returned.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
     with _styled():
-        figure, axes = _new_figure(height=3.15)
+        figure, axes = _new_figure(evaluation, height=3.15)
         _draw_baselines(axes, evaluation)
         for position, router in enumerate(evaluation.routers):
             colour, marker = _COLOURS[position % len(_COLOURS)], _MARKERS[position % len(_MARKERS)]
@@ -73,9 +65,7 @@ def plot_cost_quality(evaluation: Evaluation, path: Path) -> list[Path]:
         axes.set_xlim(-2, 102)
         axes.set_xlabel("calls to the strong model (%)")
         axes.set_ylabel(evaluation.benchmark.quality_label)
-        _title(axes, evaluation)
-        _legend_below(figure, axes, columns=2)
-        return _save(figure, path)
+        return _save(figure, axes, path)
 
 
 def _draw_baselines(axes: Any, evaluation: Evaluation) -> None:
@@ -102,18 +92,10 @@ def _draw_baselines(axes: Any, evaluation: Evaluation) -> None:
 def plot_reliability(evaluation: Evaluation, path: Path) -> list[Path]:
     """Draw how often the strong model wins against the score, with the share of prompts as the size of the points.
 
-    Args:
-        evaluation: what to draw.
-        path: the file without suffix.
-
-    Returns:
-        the PNG and the SVG file.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
+    Arguments, result and errors are :func:`plot_cost_quality`'s.
     """
     with _styled():
-        figure, axes = _new_figure(height=3.3)
+        figure, axes = _new_figure(evaluation, height=3.3)
         axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=0.8, label="calibrated")
         for position, router in enumerate(evaluation.routers):
             points = router.reliability
@@ -127,9 +109,7 @@ def plot_reliability(evaluation: Evaluation, path: Path) -> list[Path]:
         axes.set_ylim(-0.02, 1.02)
         axes.set_xlabel("score: predicted P(strong beats weak)")
         axes.set_ylabel("observed share of strong wins")
-        _title(axes, evaluation)
-        _legend_below(figure, axes, columns=2)
-        return _save(figure, path)
+        return _save(figure, axes, path)
 
 
 def _styled() -> AbstractContextManager[None]:
@@ -137,25 +117,20 @@ def _styled() -> AbstractContextManager[None]:
     return cast(AbstractContextManager[None], matplotlib.rc_context(_STYLE))
 
 
-def _new_figure(*, height: float) -> tuple[Any, Any]:
+def _new_figure(evaluation: Evaluation, *, height: float) -> tuple[Any, Any]:
     # A bare Figure draws with Agg and leaves pyplot's global state, and any display, alone.
     module = import_extra("matplotlib.figure", extra="eval", purpose="Plotting")
     figure = module.Figure(figsize=(_COLUMN_WIDTH_INCHES, height), layout="constrained")
-    return figure, figure.add_subplot()
-
-
-def _title(axes: Any, evaluation: Evaluation) -> None:
+    axes = figure.add_subplot()
     benchmark = evaluation.benchmark
     strong, weak = (model.rpartition("/")[2] for model in (benchmark.pair.strong, benchmark.pair.weak))
     axes.set_title(f"{benchmark.title}, n = {len(benchmark):,}\n{strong} / {weak}", fontsize=7)
+    return figure, axes
 
 
-def _legend_below(figure: Any, axes: Any, *, columns: int) -> None:
+def _save(figure: Any, axes: Any, path: Path) -> list[Path]:
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=1.8)
-
-
-def _save(figure: Any, path: Path) -> list[Path]:
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, handlelength=1.8)
     files = []
     for kind, options in (("png", {"dpi": _DOTS_PER_INCH}), ("svg", {"metadata": {"Date": None}})):
         picture = io.BytesIO()

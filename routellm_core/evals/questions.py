@@ -12,14 +12,11 @@ from routellm_core.asking.grading import LETTERS, final_number
 from routellm_core.asking.judges import REFERENCED_CATEGORIES
 from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks import load_benchmark
-from routellm_core.evals.benchmarks.base import BenchmarkSource
-from routellm_core.evals.benchmarks.files import repository_file
+from routellm_core.evals.benchmarks.files import repository_rows
 from routellm_core.evals.benchmarks.mmlu import SUBJECTS
 from routellm_core.evals.benchmarks.mt_bench import read_questions
 from routellm_core.evals.benchmarks.registry import canonical_name
 from routellm_core.rows.files import read_table
-
-__all__ = ["load_answer_key", "load_questions"]
 
 _MMLU_INSTRUCTION = "Answer this multiple-choice question about {subject} with the letter of the right option only."
 _GSM8K_INSTRUCTION = "Solve the problem step by step. End with a line '#### ' followed by the final number alone."
@@ -28,13 +25,10 @@ _MT_BENCH_TEMPERATURES = {"writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanit
 
 
 def load_questions(benchmark: str, *, data_dir: Path, answer_key: Path | None = None, shots: int = 0) -> list[Question]:
-    """Return the decontaminated questions of a benchmark.
+    """Return the decontaminated questions of ``mmlu``, ``gsm8k`` or ``mt-bench``.
 
-    Args:
-        benchmark: ``mmlu``, ``gsm8k`` or ``mt-bench``.
-        data_dir: folder of the benchmark files.
-        answer_key: MMLU's right answers, which RouteLLM's repository does not hold; see :func:`load_answer_key`.
-        shots: worked examples shown before each GSM8K problem (RouteLLM shows 8).
+    MMLU needs ``answer_key``, see :func:`load_answer_key`; ``shots`` worked examples are shown before each GSM8K
+    problem (RouteLLM shows 8).
 
     Raises:
         ConfigError: another benchmark, or a file is missing.
@@ -69,10 +63,10 @@ def _mmlu_questions(data_dir: Path, answer_key: Path | None) -> list[Question]:
 
 def _gsm8k_questions(data_dir: Path, shots: int) -> list[Question]:
     data = load_benchmark("gsm8k", data_dir=data_dir)
-    solutions = [record for _, record in read_table(repository_file(data_dir, "gsm8k/test.jsonl"))]
+    solutions = repository_rows(data_dir, "gsm8k/test.jsonl")
     examples: tuple[tuple[str, str], ...] = ()
     if shots:
-        train = [record for _, record in read_table(repository_file(data_dir, "gsm8k/train.jsonl"))][:shots]
+        train = repository_rows(data_dir, "gsm8k/train.jsonl")[:shots]
         examples = tuple((_gsm8k_turn(record["question"]), str(record["answer"])) for record in train)
     questions = []
     for prompt_id, prompt in zip(data.prompt_ids, data.prompts, strict=True):
@@ -97,25 +91,22 @@ def _mt_bench_questions(data_dir: Path) -> list[Question]:
             references=tuple(record.get("reference") or ()) if record["category"] in REFERENCED_CATEGORIES else (),
             temperature=_MT_BENCH_TEMPERATURES.get(record["category"], 0.0),
         )
-        for record in read_questions(BenchmarkSource(data_dir=data_dir))
+        for record in read_questions(data_dir)
         if str(record["question_id"]) in kept
     ]
 
 
 def load_answer_key(path: Path, *, data_dir: Path) -> dict[str, str]:
-    """Read MMLU's right answers.
+    """Read MMLU's right answers: prompt id (``subject/number``) to letter.
 
     Questions are matched by subject and position, which both sources keep, and the match is verified on the questions'
     beginnings.
 
     Args:
         path: a folder with ``<subject>_test.csv`` files (question, four options, letter; hendrycks/test unpacked, with
-            or without a header), or one ``.parquet``, ``.jsonl`` or ``.csv`` file with the columns ``subject``,
-            ``question`` and ``answer`` (a letter or 0 to 3; cais/mmlu).
+            or without a header), or one file with the columns ``subject``, ``question`` and ``answer`` (a letter or 0
+            to 3; cais/mmlu).
         data_dir: folder of the benchmark files.
-
-    Returns:
-        prompt id (``subject/number``) to letter.
 
     Raises:
         ConfigError: a subject is missing, has another number of questions, or other questions.
@@ -124,12 +115,12 @@ def load_answer_key(path: Path, *, data_dir: Path) -> dict[str, str]:
     key: dict[str, str] = {}
     for subject in SUBJECTS:
         entries = by_subject.get(subject, [])
-        rows = list(read_table(repository_file(data_dir, f"mmlu/responses/mmlu_{subject}.csv")))
+        rows = repository_rows(data_dir, f"mmlu/responses/mmlu_{subject}.csv")
         if len(entries) != len(rows):
             raise ConfigError(
                 f"{path} has {len(entries)} answers for {subject}; the benchmark has {len(rows)} questions"
             )
-        for number, ((_, row), (question, letter)) in enumerate(zip(rows, entries, strict=True), start=1):
+        for number, (row, (question, letter)) in enumerate(zip(rows, entries, strict=True), start=1):
             if _beginning(question) != _beginning(row["prompt"])[: len(_beginning(question))]:
                 raise ConfigError(f"{path}: question {number} of {subject} is not the benchmark's: {question[:60]!r}")
             key[f"{subject}/{number}"] = letter

@@ -9,35 +9,21 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from routellm_core._publish import check_writable_folder, publish_file
 from routellm_core.evals.plots import plot_cost_quality, plot_reliability
-from routellm_core.evals.prompt_rows import prompt_rows
 from routellm_core.evals.router_results import Estimate, RouterResult
-from routellm_core.evals.runner import Evaluation
-
-__all__ = [
-    "as_dict",
-    "fraction",
-    "markdown",
-    "markdown_table",
-    "percent",
-    "plain",
-    "write_report",
-    "write_tables",
-]
+from routellm_core.evals.runner import Evaluation, prompt_rows
 
 
 def write_report(evaluation: Evaluation, folder: Path, *, with_plots: bool = True) -> list[Path]:
-    """Write everything about an evaluation into ``folder``.
+    """Write everything about an evaluation into ``folder`` and return the files, by the benchmark's name.
 
-    Returns:
-        the files: ``<benchmark>.json`` (all of it), ``.md`` (tables), ``_prompts.jsonl`` (see :func:`prompt_rows`),
-        ``_thresholds.csv``, ``_metrics.csv``, ``_groups.csv``, and the plots ``<benchmark>.png/.svg`` and
-        ``<benchmark>_reliability.png/.svg``.
+    They are ``.json`` (all of it), ``.md`` (tables), ``_prompts.jsonl`` (see :func:`prompt_rows`), ``_thresholds.csv``,
+    ``_metrics.csv``, ``_groups.csv``, and the plots ``.png/.svg`` and ``_reliability.png/.svg``.
 
     Raises:
         ConfigError: nothing can be written there.
@@ -51,10 +37,9 @@ def write_report(evaluation: Evaluation, folder: Path, *, with_plots: bool = Tru
         ".md": markdown(evaluation),
         "_prompts.jsonl": "".join(json.dumps(row) + "\n" for row in prompt_rows(evaluation)),
     }
-    files = [stem.with_name(f"{stem.name}{suffix}") for suffix in content]
-    for file, text in zip(files, content.values(), strict=True):
-        publish_file(file, text)
-    files += write_tables(evaluation, folder)
+    for suffix, text in content.items():
+        publish_file(stem.with_name(f"{stem.name}{suffix}"), text)
+    files = [stem.with_name(f"{stem.name}{suffix}") for suffix in content] + write_tables(evaluation, folder)
     if with_plots:
         files += plot_cost_quality(evaluation, stem)
         files += plot_reliability(evaluation, stem.with_name(f"{stem.name}_reliability"))
@@ -64,13 +49,15 @@ def write_report(evaluation: Evaluation, folder: Path, *, with_plots: bool = Tru
 def write_tables(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write the CSV files alone: thresholds, metrics and groups."""
     files = []
-    for suffix, rows in (
-        ("thresholds", _threshold_records(evaluation)),
-        ("metrics", _metric_records(evaluation)),
-        ("groups", _group_records(evaluation)),
-    ):
+    tables = {"thresholds": _threshold_records, "metrics": _metric_records, "groups": _group_records}
+    for suffix, records in tables.items():
+        rows = list(records(evaluation))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(dict.fromkeys(column for row in rows for column in row)))
+        writer.writeheader()
+        writer.writerows(plain(row) for row in rows)
         files.append(folder / f"{evaluation.benchmark.name}_{suffix}.csv")
-        _write_csv(files[-1], list(rows))
+        publish_file(files[-1], text.getvalue())
     return files
 
 
@@ -97,8 +84,7 @@ def as_dict(evaluation: Evaluation) -> dict[str, Any]:
         "routers": [_router_record(router) for router in evaluation.routers],
         "comparisons": [asdict(comparison) for comparison in evaluation.comparisons],
     }
-    cleaned: dict[str, Any] = plain(record)
-    return cleaned
+    return cast(dict[str, Any], plain(record))
 
 
 def plain(value: Any) -> Any:
@@ -130,33 +116,21 @@ def _cost_record(evaluation: Evaluation) -> dict[str, Any] | None:
 
 
 def _router_record(router: RouterResult) -> dict[str, Any]:
-    return {
-        "name": router.name,
-        "fingerprint": router.fingerprint,
-        "description": dict(router.description),
-        "rows": [{**asdict(row), "strong_share": row.strong_share} for row in router.rows],
-        "dollars_per_1000_prompts": router.dollars,
-        "metrics": {name: asdict(estimate) for name, estimate in router.metrics.items()},
-        "first_crossings": dict(router.first_crossings),
-        "dollars_at": router.dollars_at and dict(router.dollars_at),
-        "curve": {
-            "shares": router.curve.shares,
-            "quality": router.curve.quality,
-            "low": router.low,
-            "high": router.high,
-        },
-        "reliability": asdict(router.reliability),
-        "groups": [asdict(group) for group in router.groups],
-        "scores": router.scores,
-    }
+    record = asdict(router)
+    curve = {**record.pop("curve"), "low": record.pop("low"), "high": record.pop("high")}
+    del record["dollars"]
+    return {**record, "rows": _row_records(router), "dollars_per_1000_prompts": router.dollars, "curve": curve}
+
+
+def _row_records(router: RouterResult) -> list[dict[str, Any]]:
+    return [{**asdict(row), "strong_share": row.strong_share} for row in router.rows]
 
 
 def _threshold_records(evaluation: Evaluation) -> Iterable[dict[str, Any]]:
     for router in evaluation.routers:
-        for number, row in enumerate(router.rows):
-            dollars = router.dollars[number] if router.dollars else None
-            record = {**asdict(row), "strong_share": row.strong_share, "dollars_per_1000_prompts": dollars}
-            yield {"router": router.name, **record}
+        dollars: Sequence[float | None] = router.dollars or [None] * len(router.rows)
+        for row, paid in zip(_row_records(router), dollars, strict=True):
+            yield {"router": router.name, **row, "dollars_per_1000_prompts": paid}
 
 
 def _metric_records(evaluation: Evaluation) -> Iterable[dict[str, Any]]:
@@ -174,14 +148,6 @@ def _group_records(evaluation: Evaluation) -> Iterable[dict[str, Any]]:
     for router in evaluation.routers:
         for group in router.groups:
             yield {"router": router.name, **asdict(group)}
-
-
-def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(column for row in rows for column in row)))
-    writer.writeheader()
-    writer.writerows(plain(row) for row in rows)
-    publish_file(path, text.getvalue())
 
 
 def markdown(evaluation: Evaluation) -> str:

@@ -26,12 +26,10 @@ from routellm_core.metrics.curves import (
     quality_at_shares,
     threshold_rows,
 )
-from routellm_core.metrics.intervals import BootstrapSamples, Interval, bootstrap, paired_difference
+from routellm_core.metrics.intervals import BootstrapSamples, Interval, bootstrap
 from routellm_core.metrics.reliability import Reliability, reliability_of
 from routellm_core.routers.base import Router
 from routellm_core.types import FloatArray
-
-__all__ = ["RECOVERED", "Estimate", "EvaluationSettings", "GroupResult", "RouterResult", "compare", "measure_router"]
 
 RECOVERED: tuple[float, ...] = (0.2, 0.5, 0.8)
 """The fractions of the gap that CPT is reported for."""
@@ -44,8 +42,7 @@ class EvaluationSettings:
     Attributes:
         num_results: steps between all strong and all weak.
         random_iters: repetitions of a random router.
-        resamples: bootstrap resamples.
-        seed: seeds the resamples.
+        resamples: of the bootstrap, from ``seed``.
         level: coverage of the intervals, in (0, 1).
         at_share: share of strong calls at which PGR is reported, in [0, 1].
         reliability_bins: bins of the reliability plot.
@@ -82,16 +79,12 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class GroupResult:
-    """One subject or category.
+    """One subject or category; qualities in display units.
 
     Attributes:
-        name: the group.
-        prompts: how many.
-        weak: quality of the weak model, display units.
-        strong: quality of the strong model.
-        routed: quality when half of the *benchmark's* prompts, those with the highest scores, go to strong.
-        strong_share: share of this group's prompts that then go to strong.
-        apgr: RouteLLM's APGR within the group; NaN where both models are equally good there.
+        routed: quality when half of the benchmark's prompts, those with the highest scores, go to the strong model.
+        strong_share: the share of the group's prompts that then do.
+        apgr: within the group; NaN where both models are equally good.
     """
 
     name: str
@@ -186,22 +179,12 @@ def measure_router(
         curve=Curve(shares, fine),
         low=ends[0] + low * (ends[1] - ends[0]),
         high=ends[0] + high * (ends[1] - ends[0]),
-        reliability=_reliability(scores, benchmark, settings.reliability_bins),
+        reliability=reliability_of(
+            scores.ravel(), np.tile(benchmark.strong_wins, len(scores)), bins=settings.reliability_bins
+        ),
         groups=tuple(_group_results(scores, benchmark, settings.num_results)),
     )
     return result, samples
-
-
-def compare(
-    results: Mapping[str, RouterResult],
-    samples: Mapping[str, BootstrapSamples],
-    first: str,
-    second: str,
-    metric: str,
-) -> tuple[float, Interval]:
-    """Return ``first - second`` on a metric and its paired interval."""
-    difference = results[first].metrics[metric].value - results[second].metrics[metric].value
-    return difference, paired_difference(samples[first], samples[second], metric)
 
 
 def _rows(scores: FloatArray, benchmark: Benchmark, num_results: int) -> list[ThresholdRow]:
@@ -220,11 +203,7 @@ def _cpt_name(fraction: float) -> str:
 
 
 def _metrics(
-    curve: Curve,
-    scores: FloatArray,
-    benchmark: Benchmark,
-    settings: EvaluationSettings,
-    samples: BootstrapSamples,
+    curve: Curve, scores: FloatArray, benchmark: Benchmark, settings: EvaluationSettings, samples: BootstrapSamples
 ) -> dict[str, Estimate]:
     strong, weak, scale = benchmark.strong_quality, benchmark.weak_quality, benchmark.scale
     ends = benchmark.weak_mean, benchmark.strong_mean
@@ -249,11 +228,6 @@ def _dollars_at(
     along = Curve(np.array([dollars[i] for i in order]), np.array([rows[i].quality for i in order]))
     ends = benchmark.weak_mean, benchmark.strong_mean
     return {key: first_crossing(along, *ends, fraction) for key, fraction in targets.items()}
-
-
-def _reliability(scores: FloatArray, benchmark: Benchmark, bins: int) -> Reliability:
-    outcomes = np.tile(benchmark.strong_wins, len(scores))
-    return reliability_of(scores.ravel(), outcomes, bins=bins)
 
 
 def _group_results(scores: FloatArray, benchmark: Benchmark, num_results: int) -> list[GroupResult]:

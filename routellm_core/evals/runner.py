@@ -1,4 +1,4 @@
-"""One evaluation: routers and baselines on a benchmark, with everything that a report needs."""
+"""One evaluation: routers and baselines on a benchmark, with all that a report needs, and a row for each prompt."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import platform
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -15,14 +16,13 @@ import numpy as np
 from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks.base import Benchmark
 from routellm_core.evals.costs import CostTable
-from routellm_core.evals.router_results import EvaluationSettings, RouterResult, compare, measure_router
+from routellm_core.evals.router_results import EvaluationSettings, RouterResult, measure_router
 from routellm_core.metrics.baselines import Baselines, baselines_of
-from routellm_core.metrics.intervals import Interval
+from routellm_core.metrics.intervals import Interval, paired_difference
 from routellm_core.routers.base import Router, checked_scores
 from routellm_core.score_cache import ScoreCache
+from routellm_core.scoring import score_in_batches
 from routellm_core.types import FloatArray
-
-__all__ = ["Evaluation", "PairComparison", "run_evaluation", "scores_of"]
 
 CURVE_SHARES: FloatArray = np.linspace(0.0, 1.0, 101)
 COMPARED_METRICS = ("apgr", "apgr_paper", "pgr")
@@ -43,14 +43,9 @@ class PairComparison:
 class Evaluation:
     """The result of :func:`run_evaluation`.
 
-    Attributes:
-        benchmark: what was evaluated on.
-        settings: how.
-        baselines: best single model, chance and foresight.
-        routers: one result per router, in the order asked for.
-        comparisons: every pair of routers on every compared metric.
-        costs: prices and dollars per prompt, or None where they are not known.
-        versions: of everything that the figures depend on.
+    ``baselines`` are the best single model, chance and foresight; ``comparisons`` holds every pair of routers on every
+    compared metric; ``costs`` is None where prices are not known; ``versions`` are of everything that the figures
+    depend on.
     """
 
     benchmark: Benchmark
@@ -116,18 +111,25 @@ def run_evaluation(
     unknown = sorted(set(overwrite_cache) - set(routers))
     if unknown:
         raise ConfigError(f"overwrite_cache names {', '.join(unknown)}, which is not among the routers evaluated")
-    results, samples = [], {}
+    results: dict[str, RouterResult] = {}
+    samples = {}
     for name, router in routers.items():
         if cache is not None and name in overwrite_cache:
             cache.forget(router.fingerprint)
-        scores = scores_of(router, benchmark, settings=settings, cache=cache, on_progress=_named(on_progress, name))
-        result, samples[name] = measure_router(
+        scores = scores_of(
+            router, benchmark, settings=settings, cache=cache, on_progress=on_progress and partial(on_progress, name)
+        )
+        results[name], samples[name] = measure_router(
             name, router, scores, benchmark, settings=settings, shares=CURVE_SHARES, costs=costs
         )
-        results.append(result)
-    by_name = {result.name: result for result in results}
     comparisons = [
-        PairComparison(first, second, metric, *compare(by_name, samples, first, second, metric))
+        PairComparison(
+            first,
+            second,
+            metric,
+            difference=results[first].metrics[metric].value - results[second].metrics[metric].value,
+            interval=paired_difference(samples[first], samples[second], metric),
+        )
         for first, second in itertools.combinations(routers, 2)
         for metric in COMPARED_METRICS
     ]
@@ -143,7 +145,7 @@ def run_evaluation(
             num_results=settings.num_results,
             level=settings.level,
         ),
-        routers=tuple(results),
+        routers=tuple(results.values()),
         comparisons=tuple(comparisons),
         costs=costs,
         versions=_versions(),
@@ -179,14 +181,10 @@ def scores_of(
     if cache is not None:
         return cache.scores(router, benchmark.prompts, batch_size=settings.batch_size, on_progress=count)[None, :]
     batches: list[FloatArray] = []
-    for start in range(0, total, settings.batch_size):
-        batches.append(checked_scores(router, benchmark.prompts[start : start + settings.batch_size]))
-        count(len(batches[-1]))
+    for scores in score_in_batches(router, benchmark.prompts, batch_size=settings.batch_size):
+        batches.append(scores)
+        count(len(scores))
     return np.concatenate(batches)[None, :]
-
-
-def _named(report: Callable[[str, int, int], None] | None, name: str) -> Callable[[int, int], None] | None:
-    return None if report is None else lambda done, total: report(name, done, total)
 
 
 def _versions() -> dict[str, str]:
@@ -198,3 +196,52 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def prompt_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return a JSON-ready row for each router and prompt, in the benchmark's order.
+
+    ``decision`` is the tier when ``settings.at_share`` of the prompts, those with the highest scores (and ties with the
+    lowest of them), go to the strong model; of a random router's repetitions, the first. ``lost`` is the quality that
+    the better model would have added, in the benchmark's units. ``wrong`` says in words what is wrong with the
+    decision: quality was lost, or the strong model was called where the weak one does as well; None for a right one.
+    """
+    benchmark = evaluation.benchmark
+    strong, weak = (quality * benchmark.scale for quality in (benchmark.strong_quality, benchmark.weak_quality))
+    rows = []
+    for router in evaluation.routers:
+        scores = router.scores[0]
+        chosen = scores >= _threshold(scores, evaluation.settings.at_share)
+        lost = np.maximum(strong, weak) - np.where(chosen, strong, weak)
+        for n, prompt in enumerate(benchmark.prompts):
+            wasted = bool(chosen[n] and weak[n] >= strong[n])
+            wrong = "quality lost" if lost[n] > 0.0 else "strong not needed" if wasted else None
+            rows.append(
+                {
+                    "router": router.name,
+                    "id": benchmark.prompt_ids[n],
+                    "group": benchmark.groups[n],
+                    "prompt": prompt,
+                    "score": float(scores[n]),
+                    "decision": "strong" if chosen[n] else "weak",
+                    "strong": float(strong[n]),
+                    "weak": float(weak[n]),
+                    "lost": float(lost[n]),
+                    "wrong": wrong,
+                }
+            )
+    return rows
+
+
+def worst_rows(rows: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Return the ``count`` worst wrong decisions of each router: most quality lost, then furthest off by the score."""
+    kept = []
+    for router in dict.fromkeys(row["router"] for row in rows):
+        wrong = [row for row in rows if row["router"] == router and row["wrong"]]
+        wrong.sort(key=lambda row: (-row["lost"], -row["score"] if row["decision"] == "strong" else row["score"]))
+        kept += wrong[:count]
+    return kept
+
+
+def _threshold(scores: FloatArray, share: float) -> float:
+    return float(np.quantile(scores, 1.0 - share, method="higher")) if share > 0.0 else float("inf")

@@ -16,29 +16,17 @@ __all__ = ["Baselines", "baselines_of", "oracle_quality", "random_apgr_interval"
 
 @dataclass(frozen=True, slots=True)
 class Baselines:
-    """Baselines of a benchmark, curves in display units at ``shares``.
+    """Baselines of a benchmark, curves in display units at ``shares``."""
 
-    Attributes:
-        shares: shape (k,), shares of strong calls in [0, 1].
-        best_single: the better of the two models.
-        best_single_quality: its mean quality.
-        random: expected quality when a share of prompts, drawn at random, goes to strong, shape (k,).
-        random_low: lower end of the interval that contains a share ``level`` of random routers, shape (k,).
-        random_high: upper end, shape (k,).
-        random_apgr: interval of the ten-step APGR over random routers; the expectation is exactly 0.5.
-        oracle: quality when the calls go where they gain most, shape (k,).
-        oracle_apgr: its APGR over ``shares``.
-    """
-
-    shares: FloatArray
-    best_single: str
-    best_single_quality: float
-    random: FloatArray
-    random_low: FloatArray
-    random_high: FloatArray
-    random_apgr: Interval
-    oracle: FloatArray
-    oracle_apgr: float
+    shares: FloatArray  # shape (k,), shares of strong calls in [0, 1]
+    best_single: str  # the better of the two models
+    best_single_quality: float  # its mean quality
+    random: FloatArray  # expected quality when a share of prompts, drawn at random, goes to strong, shape (k,)
+    random_low: FloatArray  # lower end of the interval that contains a share ``level`` of random routers, shape (k,)
+    random_high: FloatArray  # upper end, shape (k,)
+    random_apgr: Interval  # interval of the ten-step APGR over random routers; the expectation is exactly 0.5
+    oracle: FloatArray  # quality when the calls go where they gain most, shape (k,)
+    oracle_apgr: float  # its APGR over ``shares``
 
 
 def oracle_quality(strong_quality: FloatArray, weak_quality: FloatArray, shares: FloatArray) -> FloatArray:
@@ -46,15 +34,7 @@ def oracle_quality(strong_quality: FloatArray, weak_quality: FloatArray, shares:
 
     The prompts with the largest gain are sent first, and none where the strong model is worse, so the curve rises and
     then stays level. Fractions of a call count linearly (RouteLLM does so on MMLU and GSM8K and rounds down on
-    MT-Bench).
-
-    Args:
-        strong_quality: shape (n,).
-        weak_quality: shape (n,).
-        shares: shape (k,), in [0, 1].
-
-    Returns:
-        shape (k,), unscaled.
+    MT-Bench). Qualities have shape (n,); the result, which is unscaled, has the shape of ``shares``, (k,).
     """
     n = len(weak_quality)
     gains = np.sort(np.maximum(strong_quality - weak_quality, 0.0))[::-1]
@@ -111,16 +91,10 @@ def baselines_of(
     num_results: int = 10,
     level: float = 0.95,
 ) -> Baselines:
-    """Compute every baseline at ``shares``, shape (k,).
+    """Compute every baseline at ``shares``, shape (k,), from unscaled qualities, shape (n,).
 
-    Args:
-        strong: quality of the strong model, shape (n,), unscaled.
-        weak: likewise of the weak model.
-        shares: shares of strong calls in [0, 1].
-        pair: the names of the two models.
-        scale: what a quality is multiplied with for display (100 for per cent).
-        num_results: steps of the random router's APGR.
-        level: level of the intervals.
+    For display, qualities are multiplied by ``scale`` (100 for per cent). The random router's APGR takes
+    ``num_results`` steps; ``level`` is that of the intervals.
     """
     expected, deviation = random_quality(strong, weak, shares)
     reach = normal_quantile(level) * deviation

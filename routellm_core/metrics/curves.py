@@ -39,22 +39,15 @@ PAPER_SHARES: FloatArray = (np.arange(10) + 0.5) / 10
 
 @dataclass(frozen=True, slots=True)
 class ThresholdRow:
-    """What happens at one threshold.
+    """What happens at one threshold."""
 
-    Attributes:
-        threshold: the threshold; a mean over repetitions for averaged rows.
-        strict: whether the strong model gets scores *above* the threshold only. True for the last row alone, which
-            sends nothing to the strong model; every other row sends ``score >= threshold``.
-        quality: mean quality of the routed answers, in display units.
-        strong_calls: calls to the strong model.
-        weak_calls: calls to the weak model.
-    """
-
-    threshold: float
+    threshold: float  # the threshold; a mean over repetitions for averaged rows
+    # whether the strong model gets scores *above* the threshold only. True for the last row alone, which sends
+    # nothing to the strong model; every other row sends ``score >= threshold``
     strict: bool
-    quality: float
-    strong_calls: int
-    weak_calls: int
+    quality: float  # mean quality of the routed answers, in display units
+    strong_calls: int  # calls to the strong model
+    weak_calls: int  # calls to the weak model
 
     @property
     def calls(self) -> int:
@@ -69,15 +62,10 @@ class ThresholdRow:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """Quality against the share of strong calls.
+    """Quality against the share of strong calls."""
 
-    Attributes:
-        shares: shape (k,), ascending, in [0, 1].
-        quality: shape (k,), display units.
-    """
-
-    shares: FloatArray
-    quality: FloatArray
+    shares: FloatArray  # shape (k,), ascending, in [0, 1]
+    quality: FloatArray  # shape (k,), display units
 
 
 def thresholds_of(scores: FloatArray, num_results: int) -> FloatArray:
@@ -156,17 +144,11 @@ def curve_of_rows(rows: Sequence[ThresholdRow]) -> Curve:
 
 
 def call_performance_threshold(curve: Curve, weak: float, strong: float, recovered: float) -> float:
-    """Return CPT(recovered) as RouteLLM computes it: the share at which a fraction of the gap is recovered.
+    """Return CPT(recovered) as RouteLLM computes it: the share at which a fraction of the gap, in [0, 1], is recovered.
 
     RouteLLM interpolates the share linearly over quality. Where the curve is not increasing, linear interpolation is
     not defined and the figure depends on how a binary search happens to walk; it is kept for comparison with published
     numbers. :func:`first_crossing` is defined for every curve.
-
-    Args:
-        curve: the router's curve.
-        weak: quality of the weak model.
-        strong: quality of the strong model.
-        recovered: fraction of the gap, in [0, 1].
     """
     return float(np.interp(recovered * (strong - weak) + weak, curve.quality, curve.shares))
 
@@ -215,16 +197,8 @@ def quality_at_shares(
     """Return the mean quality when exactly a share of prompts, those with the highest scores, goes to strong.
 
     Prompts with equal scores are taken in expectation over their order, and fractions of a prompt linearly, so every
-    share in [0, 1] has an exact value, whatever ties there are.
-
-    Args:
-        scores: shape (n,).
-        strong_quality: shape (n,).
-        weak_quality: shape (n,).
-        shares: shape (k,), in [0, 1].
-
-    Returns:
-        shape (k,), unscaled.
+    share in [0, 1] has an exact value, whatever ties there are. Scores and qualities have shape (n,); the result, which
+    is unscaled, has the shape of ``shares``, (k,).
     """
     order = np.argsort(-scores, kind="stable")
     calls, gains = cumulative_gains(scores[order], (strong_quality - weak_quality)[order])
@@ -233,12 +207,7 @@ def quality_at_shares(
 
 
 def cumulative_gains(sorted_scores: FloatArray, sorted_gain: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return (calls, summed gain) after each block of equal scores, starting at (0, 0).
-
-    Args:
-        sorted_scores: shape (n,), descending or ascending, equal scores adjacent.
-        sorted_gain: shape (n,), strong minus weak quality in that order.
-    """
+    """Return (calls, summed gain) after each block of equal scores, starting at (0, 0); arguments have shape (n,)."""
     block_ends = np.flatnonzero(np.append(sorted_scores[1:] != sorted_scores[:-1], True)) + 1
     summed = np.cumsum(sorted_gain)[block_ends - 1]
     return np.concatenate(([0.0], block_ends.astype(np.float64))), np.concatenate(([0.0], summed))

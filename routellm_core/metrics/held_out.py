@@ -46,28 +46,19 @@ _LEVEL: Final = 0.95
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Rows that a router was fitted without, and how it and others score them.
+    """Rows that a router was fitted without, and how it and others score them."""
 
-    Attributes:
-        how: how they were held out, in words.
-        scores: name of a router to its scores, shape (n,); the trained one comes first.
-        expected_gain: shape (n,), above zero where the trained router expects the strong model to be better.
-        strong, weak: shape (n,), quality of both models.
-        models: their names.
-        folds: shape (n,), the fit that scored a row; None where all rows were scored by one.
-        groups: shape (n,), rows that are not independent of each other share a number; None where all are.
-        refitted: scores of the trained router by fits that leave out one more fold, shape (folds, n), NaN in a row's
-            own fold; None where nothing was cross-fitted.
-    """
-
-    how: str
-    scores: Mapping[str, Floats]
-    expected_gain: Floats
-    strong: Floats
-    weak: Floats
-    models: tuple[str, str]
-    folds: Indices | None = None
+    how: str  # how they were held out, in words
+    scores: Mapping[str, Floats]  # name of a router to its scores, shape (n,); the trained one comes first
+    expected_gain: Floats  # shape (n,), above zero where the trained router expects the strong model to be better
+    strong: Floats  # shape (n,), quality of both models
+    weak: Floats  # shape (n,), quality of both models
+    models: tuple[str, str]  # their names
+    folds: Indices | None = None  # shape (n,), the fit that scored a row; None where all rows were scored by one
+    # shape (n,), rows that are not independent of each other share a number; None where all are
     groups: Indices | None = None
+    # scores of the trained router by fits that leave out one more fold, shape (folds, n), NaN in a row's own fold;
+    # None where nothing was cross-fitted
     refitted: Floats | None = None
 
 

@@ -57,17 +57,11 @@ def percentile_interval(samples: FloatArray, level: float) -> Interval:
 
 @dataclass(frozen=True, slots=True)
 class BootstrapSamples:
-    """Metrics recomputed on resampled prompts.
+    """Metrics recomputed on resampled prompts."""
 
-    Attributes:
-        metrics: name -> shape (b,).
-        recovered: PGR at the shares asked for, shape (b, k).
-        level: probability that intervals should cover.
-    """
-
-    metrics: Mapping[str, FloatArray]
-    recovered: FloatArray
-    level: float
+    metrics: Mapping[str, FloatArray]  # name -> shape (b,)
+    recovered: FloatArray  # PGR at the shares asked for, shape (b, k)
+    level: float  # probability that intervals should cover
 
     def interval(self, metric: str) -> Interval:
         """Return the interval of a metric."""

@@ -16,25 +16,15 @@ __all__ = ["Reliability", "reliability_of"]
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """How scores compare with outcomes.
+    """How scores compare with outcomes."""
 
-    Attributes:
-        expected_calibration_error: mean of ``|score - win rate|`` over bins, weighted by size, in [0, 1].
-        brier_score: mean squared difference of score and outcome, in [0, 1].
-        win_rate: how often the strong model strictly wins.
-        mean_score: mean score.
-        bin_score: mean score of each bin that is not empty, shape (k,).
-        bin_win_rate: observed win rate there, shape (k,).
-        bin_size: prompts there, shape (k,).
-    """
-
-    expected_calibration_error: float
-    brier_score: float
-    win_rate: float
-    mean_score: float
-    bin_score: FloatArray
-    bin_win_rate: FloatArray
-    bin_size: npt.NDArray[np.int64]
+    expected_calibration_error: float  # mean of ``|score - win rate|`` over bins, weighted by size, in [0, 1]
+    brier_score: float  # mean squared difference of score and outcome, in [0, 1]
+    win_rate: float  # how often the strong model strictly wins
+    mean_score: float  # mean score
+    bin_score: FloatArray  # mean score of each bin that is not empty, shape (k,)
+    bin_win_rate: FloatArray  # observed win rate there, shape (k,)
+    bin_size: npt.NDArray[np.int64]  # prompts there, shape (k,)
 
 
 def reliability_of(

@@ -11,8 +11,6 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 from routellm_core.providers.settings import ModelSettings
 
-__all__ = ["OpenAIEndpoint", "neighbour", "openai_endpoint", "secrets_of"]
-
 _OPENAI = "https://api.openai.com/v1"
 _OLLAMA = "http://localhost:11434"
 _OPENAI_NAME = re.compile(r"(gpt-|o\d|chatgpt-|ft:gpt-|text-embedding-)")

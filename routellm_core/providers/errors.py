@@ -18,19 +18,6 @@ from pydantic_core import from_json
 from routellm_core.errors import BackendError, is_retryable_status
 from routellm_core.providers.redaction import redacted
 
-__all__ = [
-    "backend_error",
-    "broken_stream",
-    "connection_error",
-    "empty_stream",
-    "is_retryable",
-    "not_understood",
-    "refusal",
-    "retry_after",
-    "status_of",
-    "timed_out",
-]
-
 # Lost connections and time-outs: openai and anthropic, httpx, requests, botocore, google-api-core. Told by name,
 # because none of these packages needs to be installed.
 _CONNECTION_ERRORS = frozenset(
@@ -90,6 +77,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
+# A request that asks for what this model cannot do and another one may.
 _REQUEST_FAULTS = frozenset({400, 404, 413, 422})
 _NEEDS_ANOTHER_MODEL = re.compile(
     r"context[ _](length|window)|maximum context|max_model_len|(prompt|input|request) is too (long|large)"
@@ -98,21 +86,18 @@ _NEEDS_ANOTHER_MODEL = re.compile(
     r"|(image|vision|audio|file|video|tool|function)\w*\b.{0,60}\bnot\b.{0,20}\bsupport"
     r"|support (image|audio|file|video|tool)"
     r"|(unsupported|unknown|unrecognized|unexpected)[ _](parameter|value|request argument|keyword argument)"
+    r"|thought.?signature|encrypted.{0,3}content|previous_response"  # state that the other model holds
     r"|extra (inputs|fields) (are )?not permitted",
     re.IGNORECASE,
 )
-
-
-def _fits_elsewhere(status: int, text: str, code: str | None) -> bool:
-    """Return whether the request asks for what this model cannot do and another one may."""
-    return status in _REQUEST_FAULTS and bool(_NEEDS_ANOTHER_MODEL.search(f"{code or ''} {text}"))
 
 
 def _is_connection_error(error: BaseException) -> bool:
     return any(base.__name__ in _CONNECTION_ERRORS for base in type(error).__mro__)
 
 
-def _is_timeout(error: BaseException) -> bool:
+def is_timeout(error: BaseException) -> bool:
+    """Return whether an exception of any SDK says that the time was up."""
     return isinstance(error, TimeoutError) or any("Timeout" in base.__name__ for base in type(error).__mro__)
 
 
@@ -162,7 +147,7 @@ def backend_error(error: BaseException, *, model: str, secrets: Iterable[str] = 
     sent = body if isinstance(body, Mapping) else {name: getattr(error, name, None) for name in names}
     provider = getattr(error, "llm_provider", None) or None
     translated = _built(model, status, text, secrets, sent=sent, wait=retry_after(headers), provider=provider)
-    translated.is_timeout = not headers and _is_timeout(error)
+    translated.is_timeout = not headers and is_timeout(error)
     translated.fits_elsewhere |= type(error).__name__ == "ContextWindowExceededError"
     return translated
 
@@ -170,35 +155,34 @@ def backend_error(error: BaseException, *, model: str, secrets: Iterable[str] = 
 def connection_error(error: BaseException, label: str, secrets: Iterable[str] = ()) -> BackendError:
     """Return the error for a call whose connection failed."""
     cause = redacted(f"{type(error).__name__}: {error}".rstrip(": "), secrets)
-    return BackendError(
-        f"the connection to model {label!r} failed: {cause}", model=label, status_code=502, retryable=True
-    )
+    message = f"the connection to model {label!r} failed: {cause}"
+    return BackendError(message, model=label, status_code=502, retryable=True)
 
 
 def timed_out(label: str, seconds: float, what: str = "did not answer") -> BackendError:
     """Return the error for a model that was too slow."""
-    error = BackendError(f"model {label!r} {what} within {seconds:g} s", model=label, status_code=504, retryable=True)
-    error.is_timeout = True
-    return error
+    message = f"model {label!r} {what} within {seconds:g} s"
+    return BackendError(message, model=label, status_code=504, retryable=True, is_timeout=True)
 
 
 def not_understood(label: str, content: bytes) -> BackendError:
     """Return the error for an answer of a model that is not one of OpenAI's protocol."""
     shown = redacted(content[:80].decode("utf-8", "replace"))
-    return _unusable(label, f"answered with something that is no answer of OpenAI's protocol: {shown!r}")
+    return unusable(label, f"answered with something that is no answer of OpenAI's protocol: {shown!r}")
 
 
 def empty_stream(label: str) -> BackendError:
     """Return the error for a stream that held nothing."""
-    return _unusable(label, "sent an empty stream")
+    return unusable(label, "sent an empty stream")
 
 
 def broken_stream(label: str, why: str = "it ended without a finish_reason") -> BackendError:
     """Return the error for a stream that broke off, which must never pass for a whole answer."""
-    return _unusable(label, f"sent a stream that broke off: {why}")
+    return unusable(label, f"sent a stream that broke off: {why}")
 
 
-def _unusable(label: str, what: str) -> BackendError:
+def unusable(label: str, what: str) -> BackendError:
+    """Return the error for an answer that cannot be used; ``what`` says what the model did."""
     return BackendError(f"model {label!r} {what}", model=label, status_code=502, retryable=True)
 
 
@@ -214,7 +198,7 @@ def _built(
 ) -> BackendError:
     text = redacted(text, secrets).rstrip(".")
     code, kind, param = (None if sent.get(key) is None else str(sent[key]) for key in ("code", "type", "param"))
-    error = BackendError(
+    return BackendError(
         f"model {label!r} failed with status {status}: {text}{_ADVICE.get(status, '')}",
         model=label,
         status_code=status,
@@ -224,9 +208,8 @@ def _built(
         error_type=kind,
         param=param,
         retry_after=wait,
+        fits_elsewhere=status in _REQUEST_FAULTS and bool(_NEEDS_ANOTHER_MODEL.search(f"{code or ''} {text}")),
     )
-    error.fits_elsewhere = _fits_elsewhere(status, text, code)
-    return error
 
 
 def _envelope(content: bytes) -> Mapping[str, Any]:
@@ -275,7 +258,7 @@ def _status(error: BaseException, text: str, headers: Mapping[str, str]) -> int:
     claimed = status_of(error) or 0
     if headers and claimed:
         return claimed
-    if _is_timeout(error):
+    if is_timeout(error):
         return 504
     if "missing credentials" in text.lower() or "api_key client option must be set" in text.lower():
         return 401

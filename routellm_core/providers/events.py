@@ -12,8 +12,6 @@ from pydantic_core import from_json
 from routellm_core.errors import BackendError
 from routellm_core.providers.errors import broken_stream, not_understood, refusal
 
-__all__ = ["Emptiness", "EventReader", "Events", "Progress", "emptiness", "says_something", "whole_answer"]
-
 logger = logging.getLogger(__name__)
 
 Emptiness: TypeAlias = Literal["empty", "filtered"]
@@ -90,7 +88,7 @@ class EventReader:
         kept: list[bytes] = []
         data: list[dict[str, Any]] = []
         end = 0
-        for start, end in _bounds(piece):
+        for start, end in bounds(piece):
             raw = piece[start:end]
             try:
                 found = self._read(raw)
@@ -116,7 +114,7 @@ class EventReader:
         return left
 
     def _read(self, raw: bytes) -> dict[str, Any] | None:
-        payload = _payload(raw)
+        payload = payload_of(raw)
         if not payload:
             return None  # a comment, which keeps the connection alive
         self.progress.events += 1
@@ -155,22 +153,29 @@ class Progress:
         is_complete: whether the answer came to its end.
     """
 
-    __slots__ = ("_is_response", "events", "has_content", "is_complete")
+    __slots__ = ("_operation", "events", "has_content", "is_complete")
 
     def __init__(self, operation: str) -> None:
-        self._is_response = operation == "responses"
+        self._operation = operation
         self.events = 0
         self.has_content = False
         self.is_complete = False
 
     def note(self, data: Mapping[str, Any]) -> None:
         """Take in what an event says."""
-        if self._is_response:
-            kind = data.get("type")
+        kind = data.get("type")
+        if self._operation == "messages":  # Anthropic's
+            begins_call = kind == "content_block_start" and "name" in (data.get("content_block") or {})
+            self.has_content = self.has_content or begins_call or kind == "content_block_delta"
+            self.is_complete = self.is_complete or kind == "message_stop"
+            return
+        if self._operation == "responses":
             self.has_content = self.has_content or (kind not in _PREAMBLE and kind not in _ENDS)
             self.is_complete = self.is_complete or kind in _ENDS
             return
         for choice in data.get("choices") or ():
+            if not isinstance(choice, dict):
+                continue
             if not self.has_content:
                 self.has_content = says_something(choice)
             if choice.get("finish_reason"):
@@ -237,7 +242,7 @@ def _holds(value: Any) -> bool:
     return bool(value.strip() if isinstance(value, str) else value)
 
 
-def _bounds(data: bytes) -> Iterator[tuple[int, int]]:
+def bounds(data: bytes) -> Iterator[tuple[int, int]]:
     """Yield where each whole event begins and ends."""
     start = 0
     if b"\r" not in data:
@@ -250,7 +255,7 @@ def _bounds(data: bytes) -> Iterator[tuple[int, int]]:
         start = found.end()
 
 
-def _payload(raw: bytes) -> bytes:
+def payload_of(raw: bytes) -> bytes:
     """Return the data of an event; several lines of it belong together."""
     if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2:
         return raw[6:-2].strip()

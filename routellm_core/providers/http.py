@@ -9,16 +9,23 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies
 
 from pydantic_core import to_json
 
 from routellm_core.errors import BackendError
 from routellm_core.providers.endpoints import OpenAIEndpoint
-from routellm_core.providers.errors import connection_error, empty_stream, not_understood, refusal, timed_out
+from routellm_core.providers.errors import (
+    connection_error,
+    empty_stream,
+    is_timeout,
+    not_understood,
+    refusal,
+    timed_out,
+)
 from routellm_core.providers.events import EventReader, Events
 from routellm_core.providers.redaction import safe_cause
 from routellm_core.providers.settings import ModelSettings
@@ -29,7 +36,6 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
     from httpx import Client, Response
 
-__all__ = ["ModelClient", "shared_client"]
 
 # Servers close idle connections after 5 s (uvicorn, and so vLLM) or later; a request on a closed one is lost.
 _KEEP_ALIVE_SECONDS = 4.0
@@ -95,7 +101,7 @@ class ModelClient:
         except BackendError:
             raise
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-            _fail(error, model, endpoint, limit, is_timeout=isinstance(error, httpx.TimeoutException))
+            raise _failure(error, model, endpoint.secrets, limit) from safe_cause(error, endpoint.secrets)
 
     async def asend(
         self, model: ModelSettings, endpoint: OpenAIEndpoint, path: str, body: Mapping[str, Any]
@@ -123,7 +129,7 @@ class ModelClient:
         except BackendError:
             raise
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            _fail(error, model, endpoint, limit, is_timeout=isinstance(error, TimeoutError))
+            raise _failure(error, model, endpoint.secrets, limit) from safe_cause(error, endpoint.secrets)
 
     def close(self) -> None:
         """Close the connections of blocking calls."""
@@ -234,7 +240,7 @@ def _events(response: Response, reader: EventReader, model: ModelSettings, limit
                 raise events.error
         yield from _rest(reader, model)
     except (httpx.HTTPError, OSError) as error:
-        raise _broken_off(error, model, limit, is_timeout=isinstance(error, httpx.TimeoutException)) from error
+        raise _failure(error, model, (), limit) from error
     finally:
         response.close()
 
@@ -258,7 +264,7 @@ async def _aevents(response: ClientResponse, reader: EventReader, model: ModelSe
             yield events
     except (TimeoutError, aiohttp.ClientError, OSError) as error:
         limit = model.silent_seconds if has_begun else model.opening_seconds
-        raise _broken_off(error, model, limit, is_timeout=isinstance(error, TimeoutError)) from error
+        raise _failure(error, model, (), limit) from error
 
 
 def _limit_silence(response: ClientResponse, seconds: float) -> None:
@@ -276,16 +282,9 @@ def _rest(reader: EventReader, model: ModelSettings) -> Iterator[Events]:
         raise empty_stream(model.model)
 
 
-def _broken_off(error: Exception, model: ModelSettings, limit: float, *, is_timeout: bool) -> BackendError:
-    return timed_out(model.model, limit) if is_timeout else connection_error(error, model.model)
-
-
-def _fail(
-    error: Exception, model: ModelSettings, endpoint: OpenAIEndpoint, limit: float, *, is_timeout: bool
-) -> NoReturn:
-    cause = safe_cause(error, endpoint.secrets)
-    if is_timeout and "Connect" in type(error).__name__:
-        raise timed_out(model.model, min(model.timeout, model.connect_timeout), "could not be reached") from cause
-    if is_timeout:
-        raise timed_out(model.model, limit) from cause
-    raise connection_error(error, model.model, endpoint.secrets) from cause
+def _failure(error: Exception, model: ModelSettings, secrets: Sequence[str], limit: float) -> BackendError:
+    if not is_timeout(error):
+        return connection_error(error, model.model, secrets)
+    if "Connect" in type(error).__name__:
+        return timed_out(model.model, min(model.timeout, model.connect_timeout), "could not be reached")
+    return timed_out(model.model, limit)

@@ -6,14 +6,16 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 from routellm_core.errors import BrokenPackageError
+from routellm_core.providers.endpoints import secrets_of
+from routellm_core.providers.errors import backend_error
+from routellm_core.providers.redaction import safe_cause
 from routellm_core.providers.settings import ModelSettings
-
-__all__ = ["import_litellm", "is_wanted_by_the_program", "litellm_arguments"]
 
 _import_lock = threading.Lock()
 _BASE64_WARNING = r"Pydantic serializer warnings:\s+PydanticSerializationUnexpectedValue\(Expected `list\[float\]`"
@@ -58,16 +60,27 @@ _OPENAI_PROTOCOL = frozenset({"openai", "azure", "hosted_vllm"})
 _NOT_IN_THE_BODY = frozenset(
     {"messages", "extra_body", "extra_headers", "extra_query", "api_base", "api_key", "timeout", "drop_params"}
 )
-_WATCHERS = ("success_callback", "failure_callback", "input_callback", "callbacks")
-_WATCHERS_OF_LITELLM = ("_async_success_callback", "_async_failure_callback", "_async_input_callback")
-_SETTINGS_OF_LITELLM = ("cache", "drop_params", "api_base", "api_key", "openai_key")
+_WATCHERS = ("success_callback", "failure_callback", "input_callback")
+_SET_BY_PROGRAMS = (
+    *_WATCHERS, *(f"_async_{name}" for name in _WATCHERS), "callbacks", "cache", "drop_params", "api_base", "api_key",
+    "openai_key",
+)  # fmt: skip
 
 
 def is_wanted_by_the_program() -> bool:
     """Return whether the program set something in litellm that calls must then go through: callbacks, cache, a key."""
     litellm = sys.modules.get("litellm")
-    names = (*_WATCHERS, *_WATCHERS_OF_LITELLM, *_SETTINGS_OF_LITELLM)
-    return litellm is not None and any(getattr(litellm, name, None) for name in names)
+    return litellm is not None and any(getattr(litellm, name, None) for name in _SET_BY_PROGRAMS)
+
+
+@contextmanager
+def translated_errors(model: ModelSettings) -> Iterator[None]:
+    """Raise whatever a call of ``model`` raises as a :class:`~routellm_core.errors.BackendError`."""
+    try:
+        yield
+    except Exception as error:
+        secrets = secrets_of(model)
+        raise backend_error(error, model=model.model, secrets=secrets) from safe_cause(error, secrets)
 
 
 def litellm_arguments(model: ModelSettings, parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,6 @@ from typing import Any
 
 from routellm_core.providers.settings import ModelSettings
 
-__all__ = ["dropped_names", "fitted"]
-
 # OpenAI's reasoning models refuse max_tokens; everybody else's servers take it.
 _OPENAI_REASONING = re.compile(r"(?:(?:openai|azure)/)?(?:o\d|gpt-5)")
 _REASONING_NAMES = {"max_tokens": "max_completion_tokens"}

@@ -8,8 +8,6 @@ import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-__all__ = ["redacted", "safe_cause"]
-
 _SHORTEST_SECRET = 4  # a shorter value would tear up words
 _SHORTEST_OF_ENVIRONMENT = 12  # nobody's choice of a password, so that no word of a message is cut out
 _SECRET_VARIABLE = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$", re.IGNORECASE)

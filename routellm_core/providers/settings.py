@@ -6,8 +6,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-__all__ = ["ModelSettings"]
-
 
 class ModelSettings(BaseModel):
     """How one model is reached. Each model has its own, so that Azure, Ollama, vLLM and a hosted model can be mixed.

@@ -20,16 +20,11 @@ ROUTING_FILE: Final = "routing.json"
 
 @dataclass(frozen=True, eq=False)
 class ScoreReference:
-    """What was found beside the weights; published checkpoints have nothing there.
+    """What was found beside the weights; published checkpoints have nothing there."""
 
-    Attributes:
-        quantiles: of the scores on the checkpoint's reference traffic, shape (1001,), or None.
-        max_tokens: where prompts were cut in training, or None.
-        exact: whether a causal model's score counts only where it would write it; None where nothing is said.
-    """
-
-    quantiles: FloatArray | None = None
-    max_tokens: int | None = None
+    quantiles: FloatArray | None = None  # of the scores on the checkpoint's reference traffic, shape (1001,), or None
+    max_tokens: int | None = None  # where prompts were cut in training, or None
+    # whether a causal model's score counts only where it would write it; None where nothing is said
     exact: bool | None = None
 
     @classmethod
@@ -54,14 +49,9 @@ class ScoreReference:
 
 
 def checked_quantiles(quantiles: Any, *, source: object) -> FloatArray | None:
-    """Return a checkpoint's reference quantiles as an array, shape (1001,); None where it has none.
+    """Return the reference quantiles found at ``source`` as an array, shape (1001,), or None where there are none.
 
-    Args:
-        quantiles: what was found under that name.
-        source: where, for the error.
-
-    Raises:
-        CheckpointError: they are not 1001 ascending numbers in [0, 1].
+    Raises CheckpointError where they are not 1001 ascending numbers in [0, 1].
     """
     if quantiles is None:
         return None

@@ -9,8 +9,6 @@ from routellm_core.errors import ConfigError
 from routellm_core.prompts import routing_prompt
 from routellm_core.rows.prompts import PromptRecord
 
-__all__ = ["number_cell", "optional_number_cell", "outcome_cell", "prompt_cell", "text_cell", "weight_cell"]
-
 _WINNERS: Final = {
     "model_a": 1.0,
     "winner_model_a": 1.0,

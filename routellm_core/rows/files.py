@@ -11,7 +11,6 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TextIO, TypeAlias
@@ -21,8 +20,6 @@ import numpy as np
 
 from routellm_core._optional import import_extra
 from routellm_core.errors import ConfigError
-
-__all__ = ["DATA_SUFFIXES", "READABLE", "Row", "data_suffix", "read_rows", "read_table", "text_rows"]
 
 Row: TypeAlias = tuple[str, Any]
 """Where a row is, for errors, and the row."""
@@ -66,8 +63,10 @@ def read_rows(path: Path, columns: Sequence[str] = ()) -> Iterator[Row]:
         elif suffix == ".npz":
             yield from _npz(path, columns)
         else:
+            opener: Callable[..., Any] = gzip.open if path.name.lower().endswith(".gz") else open
             # newline="" as the csv module wants it; the others end a line at \n, and strip a \r before it
-            with _opened(path, newline="" if suffix in (".csv", ".tsv") else "\n") as file:
+            newline = "" if suffix in (".csv", ".tsv") else "\n"
+            with opener(path, "rt", encoding="utf-8-sig", newline=newline) as file:  # spreadsheets write a BOM
                 yield from _READERS[suffix](file, str(path))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 text ({error}); save it as UTF-8") from error
@@ -85,13 +84,6 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[str, d
         if not isinstance(row, dict):
             raise ConfigError(f"{place}: expected an object with columns, got {row!r:.60}")
         yield place, row
-
-
-@contextmanager
-def _opened(path: Path, *, newline: str) -> Iterator[TextIO]:
-    opener: Callable[..., Any] = gzip.open if path.name.lower().endswith(".gz") else open
-    with opener(path, "rt", encoding="utf-8-sig", newline=newline) as file:  # spreadsheets write a byte-order mark
-        yield file
 
 
 def text_rows(lines: Iterable[str], name: str) -> Iterator[Row]:

@@ -13,9 +13,8 @@ would be routed on is taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import chain
 from typing import Any, Final
 
@@ -23,7 +22,6 @@ import numpy as np
 
 from routellm_core.errors import ConfigError, did_you_mean
 from routellm_core.rows.cells import number_cell, outcome_cell, prompt_cell, text_cell, weight_cell
-from routellm_core.rows.pairs import joined_rows, pair_rows, refuse_mixed_units
 from routellm_core.rows.prompts import PromptRecord, read_records
 from routellm_core.rows.sources import RowSource
 from routellm_core.rows.types import (
@@ -33,6 +31,9 @@ from routellm_core.rows.types import (
     QualityRows,
     RowsOfOneKind,
     TrainingRows,
+    joined_rows,
+    pair_rows,
+    refuse_mixed_units,
 )
 
 __all__ = [
@@ -75,12 +76,9 @@ LABEL_COLUMNS: Final = (
 
 @dataclass(frozen=True)
 class LabelledRecords:
-    """The rows of one source, not yet looked into but for their kind.
+    """The rows of one source, of which nothing but the kind is looked into yet.
 
-    Attributes:
-        records: at least one.
-        kind: ``"strong/weak"``, ``"quality"`` or ``"preference"``.
-        columns: of the strong and the weak model's quality, for the first kind.
+    ``kind`` is ``"strong/weak"``, with the ``columns`` of both models' quality, ``"quality"`` or ``"preference"``.
     """
 
     records: Sequence[PromptRecord]
@@ -96,13 +94,9 @@ class LabelledRecords:
         pair: tuple[str, str] = DEFAULT_PAIR,
         columns: Sequence[str] = (),
     ) -> LabelledRecords | None:
-        """Read a source, or return None for one without rows.
+        """Read a source, or return None for one without rows; the arguments are :func:`load_rows`'s.
 
-        Args:
-            source: as for :func:`load_rows`.
-            column: the prompt's column.
-            pair: names of the strong and the weak model, after which columns may be called.
-            columns: further ones to keep.
+        ``columns`` are further ones to keep.
 
         Raises:
             ConfigError: columns of no kind, or rows that cannot be read.
@@ -122,12 +116,9 @@ class LabelledRecords:
         Raises:
             ConfigError: a cell that makes no sense; the message has file and line.
         """
-        builders: Mapping[str, Callable[[Sequence[PromptRecord]], RowsOfOneKind]] = {
-            "strong/weak": partial(_pairs, columns=self.columns or DEFAULT_PAIR),
-            "quality": _qualities,
-            "preference": _preferences,
-        }
-        return builders[self.kind](self.records)
+        if self.columns is not None:
+            return _pairs(self.records, columns=self.columns)
+        return _qualities(self.records) if self.kind == "quality" else _preferences(self.records)
 
 
 def label_columns(values: Mapping[str, Any], pair: tuple[str, str] = DEFAULT_PAIR) -> tuple[str, str] | None:

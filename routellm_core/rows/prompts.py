@@ -12,8 +12,6 @@ from routellm_core.prompts import as_messages, message_text
 from routellm_core.rows.sources import RowSource
 from routellm_core.types import ChatMessage
 
-__all__ = ["PROMPT_COLUMNS", "Conversation", "PromptRecord", "conversation_text", "read_conversations", "read_records"]
-
 Conversation: TypeAlias = str | Sequence[ChatMessage]
 PROMPT_COLUMNS = (
     *("prompt", "text", "question", "messages", "conversation", "turns", "conversation_a", "instruction"),
@@ -23,13 +21,7 @@ PROMPT_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class PromptRecord:
-    """A row with a prompt.
-
-    Attributes:
-        conversation: a prompt, or a list of chat messages.
-        place: file and line, for errors.
-        values: the further columns that were asked for and that the row has.
-    """
+    """A prompt or chat messages, file and line for errors, and those of the wanted columns that the row has."""
 
     conversation: Conversation
     place: str
@@ -60,10 +52,7 @@ def read_conversations(source: Any, *, column: str | None = None) -> Iterator[Co
 def read_records(source: Any, *, column: str | None = None, columns: Sequence[str] = ()) -> Iterator[PromptRecord]:
     """Read prompts as :func:`read_conversations` does, with further columns of their rows.
 
-    Args:
-        source: as there.
-        column: as there.
-        columns: names of further columns; a row that lacks one has no value for it.
+    A row that lacks one of ``columns`` has no value for it.
     """
     rows = RowSource.parse(source)
     candidates = (column,) if column else PROMPT_COLUMNS

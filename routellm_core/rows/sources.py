@@ -17,8 +17,6 @@ from routellm_core._optional import import_extra
 from routellm_core.errors import ConfigError
 from routellm_core.rows.files import DATA_SUFFIXES, READABLE, Row, read_rows, text_rows
 
-__all__ = ["HUB_PREFIX", "STANDARD_INPUT", "RowSource", "hub_or_path"]
-
 HUB_PREFIX: Final = "hf:"
 """Before a data set's id where a path could stand as well."""
 STANDARD_INPUT: Final = "-"

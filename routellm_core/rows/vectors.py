@@ -16,20 +16,13 @@ from routellm_core.errors import ConfigError
 from routellm_core.rows.files import data_suffix
 from routellm_core.rows.sources import RowSource
 
-__all__ = ["vector_batches"]
-
 _ROWS_AT_A_TIME: Final = 1024
 
 
 def vector_batches(source: RowSource, column: str) -> Iterator[npt.NDArray[np.float32]]:
-    """Read the vectors of a source in constant memory.
+    """Yield the vectors of a source in order and constant memory, shape (k, d), float32.
 
-    Args:
-        source: its rows have a list of numbers, or the JSON of one, in ``column``; all of one length.
-        column: the column, or the array of an npz file.
-
-    Yields:
-        shape (k, d), float32, in order.
+    Its rows have a list of numbers, or the JSON of one, in ``column`` (of an npz file, an array); all of one length.
 
     Raises:
         ConfigError: the source cannot be read, has no such column, or its vectors differ in length.

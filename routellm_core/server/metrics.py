@@ -48,13 +48,14 @@ class Metrics:
         self._routing = histogram("routellm_routing_seconds", "Time to a decision", "router")
         self._model = histogram("routellm_model_seconds", "From the decision to the end of the answer", "model")
         self._first = histogram("routellm_first_event_seconds", "From the decision to a stream's first event", "model")
-        self._tokens = counter("routellm_tokens", "Tokens that models reported", "model", "kind")
+        self._tokens = counter("routellm_tokens", "Tokens, as models reported them or by estimate", "model", "kind")
         self._dollars = counter("routellm_dollars", "What answers cost", "model")
         self._saved = Counter(
             "routellm_saved_dollars", "What the strong model would have cost beyond the weak one's answers",
             registry=registry,
         )  # fmt: skip
         self._key_dollars = counter("routellm_key_dollars", "What answers cost by client", "key")
+        self._uncounted = counter("routellm_uncounted", "Answers without a price or a token count", "model", "missing")
         self._errors = counter("routellm_backend_errors", "Failed model calls", "model", "status")
         self._failing = Gauge(
             "routellm_model_failing", "1 while a model is passed over after failures", ["model"],
@@ -74,7 +75,7 @@ class Metrics:
         self._first(decision.model).observe(seconds)
 
     def answered(
-        self, decision: RoutingDecision, seconds: float, usage: Mapping[str, int], prices: Mapping[Tier, Price | None],
+        self, decision: RoutingDecision, seconds: float, counts: Mapping[str, int], prices: Mapping[Tier, Price | None],
         key_name: str | None,
     ) -> float:  # fmt: skip
         """Count a finished answer.
@@ -82,33 +83,38 @@ class Metrics:
         Args:
             decision: as it ended.
             seconds: the model's share of the time.
-            usage: ``input`` and ``output`` tokens; empty where the model did not say.
+            counts: ``input`` and ``output`` tokens, and which of the input were ``cached`` or ``written``.
             prices: by tier, where they are known.
             key_name: the client's.
 
         Returns:
-            what it cost, in dollars; 0 where tokens or price are not known.
+            what it cost, in dollars; 0 where the price is not known.
         """
         self._model(decision.model).observe(seconds)
         if decision.fallback_from is not None:
             self._fallbacks(decision.fallback_from, decision.model).inc()
         price, strong = prices[decision.tier], prices["strong"]
-        dollars = self.spent(decision.model, usage, price, key_name)
-        if usage and price and strong and decision.tier == "weak":
-            self._saved.inc(max(0.0, strong.dollars(usage["input"], usage["output"]) - dollars))
+        dollars = self.spent(decision.model, counts, price, key_name)
+        if price and strong and decision.tier == "weak":
+            self._saved.inc(max(0.0, _dollars(strong, counts) - dollars))
         return dollars
 
-    def spent(self, model: str, usage: Mapping[str, int], price: Price | None, key_name: str | None) -> float:
-        """Count the tokens and dollars of an answer; return the dollars, 0 where tokens or price are not known."""
-        for kind, count in usage.items():
+    def spent(self, model: str, counts: Mapping[str, int], price: Price | None, key_name: str | None) -> float:
+        """Count the tokens and dollars of an answer; return the dollars, 0 where the price is not known."""
+        for kind, count in counts.items():
             self._tokens(model, kind).inc(count)
-        if price is None or not usage:
+        if price is None:
+            self.uncounted(model, "price")
             return 0.0
-        dollars = price.dollars(usage["input"], usage["output"])
+        dollars = _dollars(price, counts)
         self._dollars(model).inc(dollars)
         if key_name is not None:
             self._key_dollars(key_name).inc(dollars)
         return dollars
+
+    def uncounted(self, model: str, missing: str) -> None:
+        """Count an answer without a known price, or whose tokens are an estimate (``usage``)."""
+        self._uncounted(model, missing).inc()
 
     def failed(self, model: str, status: int) -> None:
         """Count a call that a model failed for good."""
@@ -126,6 +132,11 @@ class Metrics:
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)
+
+
+def _dollars(price: Price, counts: Mapping[str, int]) -> float:
+    cached, written = counts.get("cached", 0), counts.get("written", 0)
+    return price.dollars(counts["input"], counts["output"], cached_tokens=cached, written_tokens=written)
 
 
 def _by_labels(metric: _Labelled) -> Callable[..., _Labelled]:

@@ -1,13 +1,15 @@
-"""Reading requests: size, JSON, the few fields that routing needs. Every other field is passed on as it came."""
+"""What the server reads of a request's body. Every other field is passed on as it came.
+
+Lists are given up at their first fault: a thousand errors tell a client no more than one, and cost a thousand times as
+much.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Self, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError
-from pydantic_core import ErrorDetails, from_json
-from starlette.requests import ClientDisconnect, Request
+from pydantic import BaseModel, ConfigDict, FailFast, Field, PrivateAttr, StrictBool, StrictInt
 
 from routellm_core.server.error_responses import RequestError
 from routellm_core.types import ChatMessage
@@ -16,17 +18,47 @@ __all__ = [
     "ChatCompletionRequest",
     "CompletionRequest",
     "EmbeddingRequest",
+    "MessagesRequest",
     "OperationRequest",
+    "Received",
     "ResponseRequest",
     "RouteRequest",
-    "read_body",
+    "TokenCountRequest",
 ]
 
+_MOST_MESSAGES = 20_000
 
-class OperationRequest(BaseModel):
-    """What the server reads of a request's body."""
+_Item = TypeVar("_Item")
+
+
+class _FirstFault(FailFast):
+    def __hash__(self) -> int:  # a union hashes its members
+        return hash(self.fail_fast)
+
+
+Items: TypeAlias = Annotated[list[_Item], _FirstFault()]
+
+
+class Received(BaseModel):
+    """A body, checked as far as the server reads it."""
 
     model_config = ConfigDict(extra="allow")
+
+    _sent: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def sent(self) -> dict[str, Any]:
+        """The body as it came."""
+        return self._sent
+
+    def keep(self, body: dict[str, Any]) -> Self:
+        """Remember the body as it came."""
+        self._sent = body
+        return self
+
+
+class OperationRequest(Received):
+    """What the server reads of a request that a model answers with text."""
 
     model: str = Field(min_length=1, description="router-[name]-[threshold], auto, or one of the two models")
     stream: StrictBool | None = None
@@ -35,35 +67,35 @@ class OperationRequest(BaseModel):
     prompt_cache_key: str | None = None
     metadata: dict[str, Any] | None = None
 
-    def conversation(self, body: Mapping[str, Any]) -> Sequence[ChatMessage]:
-        """Return the messages of the request whose body this was read from."""
+    def conversation(self) -> Sequence[ChatMessage]:
+        """Return the messages."""
         raise NotImplementedError
 
 
-class _Message(BaseModel):
+class Message(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     role: str
-    content: str | list[str | dict[str, Any]] | None = None
+    content: str | Items[str | dict[str, Any]] | None = None
 
 
 class ChatCompletionRequest(OperationRequest):
     """``POST /v1/chat/completions``."""
 
-    messages: list[_Message] = Field(min_length=1)
+    messages: Items[Message] = Field(min_length=1, max_length=_MOST_MESSAGES)
 
-    def conversation(self, body: Mapping[str, Any]) -> Sequence[ChatMessage]:
+    def conversation(self) -> Sequence[ChatMessage]:
         """Return the messages."""
-        messages: Sequence[ChatMessage] = body["messages"]
+        messages: Sequence[ChatMessage] = self.sent["messages"]
         return messages
 
 
 class CompletionRequest(OperationRequest):
     """``POST /v1/completions``. Text is routed on; tokens have none, so the default tier answers them."""
 
-    prompt: str | list[str] | list[StrictInt] | list[list[StrictInt]] | None = None
+    prompt: str | Items[str] | Items[StrictInt] | Items[Items[StrictInt]] | None = None
 
-    def conversation(self, body: Mapping[str, Any]) -> Sequence[ChatMessage]:  # noqa: ARG002
+    def conversation(self) -> Sequence[ChatMessage]:
         """Return the prompt as one user message."""
         texts = [self.prompt] if isinstance(self.prompt, str) else self.prompt or []
         return [{"role": "user", "content": "\n".join(text for text in texts if isinstance(text, str))}]
@@ -72,9 +104,9 @@ class CompletionRequest(OperationRequest):
 class ResponseRequest(OperationRequest):
     """``POST /v1/responses``. ``input`` is a text, or items of which the user's messages are routed on."""
 
-    input: str | list[dict[str, Any]] | None = None
+    input: str | Items[dict[str, Any]] | None = None
 
-    def conversation(self, body: Mapping[str, Any]) -> Sequence[ChatMessage]:  # noqa: ARG002
+    def conversation(self) -> Sequence[ChatMessage]:
         """Return the input's messages; tool calls and their outputs are messages of the assistant's and of tools."""
         if not isinstance(self.input, list):
             return [{"role": "user", "content": self.input or ""}]
@@ -92,16 +124,37 @@ def _as_message(item: Mapping[str, Any]) -> ChatMessage | None:
     return {"role": "assistant", "content": "", "reasoning": item} if kind == "reasoning" else None
 
 
-class EmbeddingRequest(BaseModel):
+class TokenCountRequest(OperationRequest):
+    """``POST /v1/messages/count_tokens``, of Anthropic's API. Results of tools are no text of a user."""
+
+    messages: Items[Message] = Field(min_length=1, max_length=_MOST_MESSAGES)
+    system: str | Items[dict[str, Any]] | None = None
+    tools: Items[dict[str, Any]] | None = None
+
+    def conversation(self) -> Sequence[ChatMessage]:
+        """Return the messages, the system text first."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, *self.sent["messages"]]
+
+
+class MessagesRequest(TokenCountRequest):
+    """``POST /v1/messages``."""
+
+    max_tokens: StrictInt = Field(ge=1)
+    thinking: dict[str, Any] | None = None
+    tool_choice: dict[str, Any] | None = None
+    output_config: dict[str, Any] | None = None
+    output_format: dict[str, Any] | None = None
+
+
+class EmbeddingRequest(Received):
     """``POST /v1/embeddings``."""
 
-    model_config = ConfigDict(extra="allow")
-
     model: str = Field(min_length=1)
-    input: str | list[str] | list[StrictInt] | list[list[StrictInt]]
+    input: str | Items[str] | Items[StrictInt] | Items[Items[StrictInt]]
 
 
-class RouteRequest(BaseModel):
+class RouteRequest(Received):
     """``POST /v1/route``: a prompt or messages, and the routing to try."""
 
     model_config = ConfigDict(
@@ -109,7 +162,7 @@ class RouteRequest(BaseModel):
     )
 
     model: str = Field(default="auto", min_length=1, description="router-[name]-[threshold] or auto")
-    messages: list[_Message] = Field(default=[], min_length=1)
+    messages: Items[Message] = Field(default=[], min_length=1, max_length=_MOST_MESSAGES)
     prompt: str = ""
 
     def conversation(self) -> str | Sequence[ChatMessage]:
@@ -120,68 +173,3 @@ class RouteRequest(BaseModel):
         if "prompt" in given:
             return self.prompt
         return [{"role": message.role, "content": message.content} for message in self.messages]
-
-
-async def read_body(request: Request, kind: type[BaseModel], *, limit: int) -> tuple[dict[str, Any], Any]:
-    """Read and check a request's body.
-
-    Args:
-        request: the request.
-        kind: what its body must look like.
-        limit: bytes.
-
-    Returns:
-        the body as it came, and what the server reads of it.
-
-    Raises:
-        RequestError: too long, no JSON, or not what ``kind`` asks for.
-    """
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type != "application/json" and not content_type.endswith("+json"):
-        # A page of another origin may send other types to a local server without asking it first.
-        raise RequestError(f"Content-Type is {content_type!r}; send application/json", status=415)
-    try:
-        body = from_json(await _content(request, limit), allow_inf_nan=False)
-    except ValueError as error:
-        raise RequestError(f"the body is not valid JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise RequestError(f"the body must be a JSON object, got {type(body).__name__}")
-    try:
-        return body, kind.model_validate(body)
-    except ValidationError as error:
-        raise _fault(error.errors(include_url=False, include_input=False)[0]) from None
-
-
-async def _content(request: Request, limit: int) -> bytes:
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > limit:
-        raise _too_long(limit)
-    pieces, length = [], 0
-    try:
-        async for piece in request.stream():
-            length += len(piece)
-            if length > limit:
-                raise _too_long(limit)
-            pieces.append(piece)
-    except ClientDisconnect:
-        raise RequestError("the client left while sending", status=499) from None
-    return b"".join(pieces)
-
-
-def _too_long(limit: int) -> RequestError:
-    return RequestError(
-        f"the body is longer than {limit} bytes, this server's limit", status=413, code="request_too_large"
-    )
-
-
-def _fault(fault: Mapping[str, Any] | ErrorDetails) -> RequestError:
-    # pydantic names the branches of a union between the fields: "str", "list[…]", "dict[…]".
-    location = [
-        part
-        for part in fault["loc"]
-        if isinstance(part, int) or not (part == "str" or part.startswith(("list[", "dict[")))
-    ]
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-    if fault["type"] == "missing":
-        return RequestError(f"you must provide {path!r}", param=path, code="missing_required_parameter")
-    return RequestError(f"invalid {path!r}: {fault['msg']}", param=path, code="invalid_value")

@@ -23,10 +23,13 @@ from routellm_core.config import RouteLLMConfig, build_controller
 from routellm_core.controller import Controller
 from routellm_core.errors import ConfigError, RouteLLMError
 from routellm_core.server.app import create_app
+from routellm_core.server.connections import guarded, most_concurrent, raise_descriptor_limit
 from routellm_core.server.metrics import MULTIPROCESS_FOLDER
+from routellm_core.server.records import write_request_lines
 from routellm_core.server.settings import ServerSettings
+from routellm_core.server.terminal import Terminal
 
-__all__ = ["AppFactory", "run_server"]
+__all__ = ["AppFactory", "run_server", "server_config"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +53,7 @@ class AppFactory:
     def __call__(self) -> FastAPI:
         """Return the application."""
         logging.basicConfig(level=logging.INFO if self.verbose else logging.WARNING, format=_LOG_FORMAT)
+        write_request_lines()
         try:
             return create_app(*self.load(), reload=self.load)
         except RouteLLMError as error:
@@ -88,16 +92,18 @@ def run_server(
         ConfigError: the address cannot be listened on.
         SystemExit: the worker processes cannot start.
     """
-    config = uvicorn.Config(
+    raise_descriptor_limit()
+    if (most := most_concurrent(settings)) < settings.max_concurrent:
+        logger.warning("too few descriptors for max_concurrent: %d requests at a time; raise `ulimit -Hn`", most)
+    config = server_config(
         factory,
+        settings,
         factory=True,
         host=settings.host,
         port=settings.port,
         workers=workers,
         log_level="info" if factory.verbose else "warning",
-        access_log=factory.verbose,
-        timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
-        server_header=False,
+        access_log=False,
     )
     try:
         listener = config.bind_socket()
@@ -118,7 +124,28 @@ def run_server(
             del os.environ[MULTIPROCESS_FOLDER]
 
 
+def server_config(app: Any, settings: ServerSettings, **options: Any) -> uvicorn.Config:
+    """Return uvicorn's configuration for an application of this server: its limits of time and connections.
+
+    Args:
+        app: the application, or what makes it.
+        settings: of the server.
+        options: more of uvicorn's.
+    """
+    return uvicorn.Config(
+        app,
+        http=guarded(settings),  # type: ignore[arg-type]
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),
+        server_header=False,
+        **options,
+    )
+
+
 class _Workers(Multiprocess):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._terminal = Terminal()
+        super().__init__(*args, **options)
+
     def run(self) -> None:
         """Run until a signal says stop; fail where the workers cannot start."""
         super().run()
@@ -134,6 +161,9 @@ class _Workers(Multiprocess):
 
     def handle_hup(self) -> Any:
         """Let each worker read its settings anew; uvicorn would restart them, faulty settings included."""
+        if self._terminal.has_closed:
+            self.should_exit.set()
+            return
         for process in self.processes:
             if process.pid is not None:
                 os.kill(process.pid, signal.SIGHUP)

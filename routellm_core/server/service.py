@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from functools import lru_cache, partial
 from typing import Any, get_args
 from urllib.parse import quote
 
@@ -20,6 +21,8 @@ from routellm_core.providers.endpoints import neighbour, openai_endpoint
 from routellm_core.providers.http import ModelClient
 from routellm_core.providers.redaction import redacted
 from routellm_core.server.access import AccessControl
+from routellm_core.server.anthropic.backend import MessagesBackend, MessagesReading
+from routellm_core.server.connections import most_concurrent
 from routellm_core.server.error_responses import RequestError
 from routellm_core.server.settings import ServerSettings
 from routellm_core.turns import Turn
@@ -60,23 +63,24 @@ class RoutingService:
         self.controller = controller
         self.settings = settings
         keys = settings.client_keys()
-        self.access: AccessControl = AccessControl(keys, counted=replaces.access if replaces else None)
+        self.access: AccessControl = AccessControl(
+            keys, storage=settings.limits_storage, counted=replaces.access if replaces else None
+        )
         self.prices: dict[Tier, Price | None] = {tier: price_of(model) for tier, model in controller.models.items()}
         unpriced = ", ".join(controller.model_pair.of(tier) for tier, price in self.prices.items() if price is None)
         if unpriced and any(key.dollars_per_day is not None for key in keys):
             logger.warning("dollars_per_day does not count %s: set input_ and output_cost_per_token", unpriced)
-        self.callers = {
-            operation: AsyncResilientCaller(
-                WireBackend(operation, client),
-                controller.models,
-                reading=WireReading(operation),
-                operation=operation,
-                policy=controller.resilience,
-                cool_downs=controller.cool_downs,
-            )
-            for operation in get_args(Operation)
+        self.backends = {operation: WireBackend(operation, client) for operation in get_args(Operation)}
+        self.messages = MessagesBackend(client, self.backends["chat/completions"])
+        caller = partial(AsyncResilientCaller, policy=controller.resilience, cool_downs=controller.cool_downs)
+        self.callers: dict[str, AsyncResilientCaller] = {
+            operation: caller(backend, controller.models, reading=WireReading(operation), operation=operation)
+            for operation, backend in self.backends.items()
         }
-        self._embeddings = WireBackend("embeddings", client)
+        self.callers["messages"] = caller(
+            self.messages, controller.models, reading=MessagesReading(), operation="messages"
+        )
+        self.most_concurrent = most_concurrent(settings)
         self._created = int(time.time())
 
     async def decide(self, turn: Turn, *, model: str) -> RoutingDecision:
@@ -86,8 +90,6 @@ class RoutingService:
             RequestError: there is no such model here (404).
             RoutingError: the conversation cannot be routed.
         """
-        if self.settings.log_prompts:
-            logger.info("routing %r", turn.messages)
         try:
             return await self.controller.adecide(turn, model=model)
         except InvalidThresholdError as error:
@@ -116,6 +118,11 @@ class RoutingService:
             )
         return neighbour(strong, wanted)
 
+    def dropped_fields(self, operation: str, tier: Tier, body: Mapping[str, Any]) -> list[str]:
+        """Return the fields of a request that the model of a tier does not get, since it would not understand them."""
+        backend = self.messages if operation == "messages" else self.backends[operation]
+        return backend.dropped_fields(self.controller.models[tier], body)
+
     def cooling_models(self) -> dict[str, float]:
         """Return for each model the seconds for which it is passed over after failures; 0 where it is not."""
         pair, downs = self.controller.model_pair, self.controller.cool_downs
@@ -127,7 +134,7 @@ class RoutingService:
         Raises:
             BackendError: the model failed.
         """
-        answer = await self._embeddings.acomplete(model, body)
+        answer = await self.backends["embeddings"].acomplete(model, body)
         if not isinstance(answer, WireAnswer):
             raise RequestError("embeddings are not streamed", param="stream", code="invalid_value")
         return answer
@@ -192,14 +199,17 @@ class RoutingService:
 
 
 def decision_headers(decision: RoutingDecision) -> dict[str, str]:
-    """Return the decision as ``x-routellm-…`` headers; texts are percent-encoded where a header could not hold them."""
+    """Return the decision as ``x-routellm-…`` headers; texts are percent-encoded where a header could not hold them.
+
+    Where nothing was scored, the reason may quote what a failed embedding call said.
+    """
     values = (
         decision.model,
         decision.tier,
         decision.router,
         None if decision.score is None else f"{decision.score:.6g}",
         None if decision.threshold is None else f"{decision.threshold:.6g}",
-        redacted(decision.reason)[:_LONGEST_REASON],  # it may quote what a failed embedding call said
+        (decision.reason if decision.score is not None else _safe(decision.reason))[:_LONGEST_REASON],
         decision.fallback_from,
     )
     return {
@@ -207,3 +217,8 @@ def decision_headers(decision: RoutingDecision) -> dict[str, str]:
         for name, value in zip(DECISION_FIELDS, values, strict=True)
         if value is not None
     }
+
+
+@lru_cache(maxsize=64)
+def _safe(reason: str) -> str:
+    return redacted(reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
@@ -23,7 +23,9 @@ class ClientKey(BaseModel):
         key: the bearer token.
         name: what metrics and logs call it; they never hold the key itself.
         requests_per_minute: more are answered with 429; None is without limit.
-        dollars_per_day: once a day's calls have cost so much, further ones are answered with 429.
+        dollars_per_day: once a day's calls have cost so much, those in progress by their estimates, further ones are
+            answered with 429.
+        max_concurrent: requests in progress; further ones are answered with 429. Counted per process.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,6 +34,7 @@ class ClientKey(BaseModel):
     name: str = ""
     requests_per_minute: int | None = Field(default=None, ge=1)
     dollars_per_day: float | None = Field(default=None, gt=0)
+    max_concurrent: int | None = Field(default=None, ge=1)
 
     @field_validator("key")
     @classmethod
@@ -54,8 +57,17 @@ class ServerSettings(BaseModel):
         port: the port; 0 takes a free one.
         api_keys: the keys of clients; without any, and without a file, every client is let in.
         api_keys_file: a file with one key per line (empty lines and lines that start with ``#`` are passed over).
+        allowed_hosts: names that a request's ``Host`` may give, such as that of a proxy before the server; ``["*"]`` is
+            any. Empty lets any in, but on a loopback address without keys: there, names of this machine only, since
+            a hostile page can point a name of its own to it.
+        limits_storage: where requests and dollars are counted, as an address that the package ``limits`` takes:
+            ``memory://`` is each process for itself, ``redis://host:6379`` all of them together and beyond a restart.
         max_body_bytes: longer requests are answered with 413.
-        max_concurrent: requests in progress; further ones are answered with 429 and ``Retry-After``.
+        max_concurrent: requests in progress; further ones are answered with 429 and ``Retry-After``. Less where the
+            process may not open two descriptors for each.
+        max_connections: open connections; beyond them the one that has been idle for longest is closed.
+        header_seconds: how long the head of a request may take to arrive.
+        body_seconds: how long its body may take, and a second more for every 16 KiB that came.
         cors_origins: origins whose pages may call the server from a browser; ``["*"]`` is any.
         embedding_model: who answers ``/v1/embeddings``; None passes them to the strong model's provider, with the model
             that the request names.
@@ -63,7 +75,8 @@ class ServerSettings(BaseModel):
             client; without it the tokens and dollars of such streams are not known.
         shutdown_seconds: how long answers in progress may go on after a signal to stop.
         chat_page: serve the chat page at ``/``.
-        log_prompts: write each routed prompt into the log; off, no prompt is ever written.
+        request_log: a line for each request on standard error: ``text``, ``json`` or ``off``.
+        log_prompts: with the prompt in it; off, no prompt is ever written.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -72,13 +85,19 @@ class ServerSettings(BaseModel):
     port: int = Field(default=DEFAULT_PORT, ge=0, le=65535)
     api_keys: list[ClientKey] = Field(default_factory=list)
     api_keys_file: Path | None = None
+    allowed_hosts: list[str] = Field(default_factory=list)
+    limits_storage: str = "memory://"
     max_body_bytes: int = Field(default=32 * 2**20, ge=1024)
     max_concurrent: int = Field(default=1024, ge=1)
+    max_connections: int = Field(default=4096, ge=1)
+    header_seconds: float = Field(default=10.0, gt=0)
+    body_seconds: float = Field(default=20.0, gt=0)
     cors_origins: list[str] = Field(default_factory=list)
     embedding_model: ModelSettings | None = None
     count_streamed_tokens: bool = True
     shutdown_seconds: float = Field(default=60.0, ge=0)
     chat_page: bool = True
+    request_log: Literal["off", "text", "json"] = "text"
     log_prompts: bool = False
 
     @field_validator("api_keys", mode="before")

@@ -2,25 +2,70 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic_core import from_json
 
-__all__ = ["StreamedUsage", "token_counts", "with_usage"]
+from routellm_core.pricing import CHARACTERS_PER_TOKEN
+from routellm_core.providers.events import Events, bounds, payload_of
 
-_USAGE = re.compile(rb'"usage"\s*:\s*\{')  # within a string, the last quotation mark would have a backslash before it
-_EVENT_END = re.compile(rb"\r?\n\r?\n")
+__all__ = ["StreamedUsage", "estimated_input", "estimated_output", "token_counts", "with_usage"]
+
+_READ_BY_MODELS = ("messages", "prompt", "input", "instructions", "system", "tools")
+_ENCODED = frozenset({"data", "file_data", "image_url", "url", "b64_json"})
+_CHARACTERS_OF_A_FILE = 4000
+_USUAL_OUTPUT = 1024
+
+_NOT_SAID = frozenset({"role", "id", "type", "index", "signature", "stop_reason"})
 
 
 def token_counts(usage: Mapping[str, Any]) -> dict[str, int]:
-    """Return ``{"input", "output"}`` of a usage object of either API; empty where it holds no numbers."""
+    """Return the tokens of a usage object of OpenAI's APIs or of Anthropic's; empty where it holds no numbers.
+
+    Returns:
+        ``input`` and ``output``; of the input, ``cached`` was read from a cache and ``written`` to one, if any.
+    """
     given = usage.get("prompt_tokens", usage.get("input_tokens"))
     made = usage.get("completion_tokens", usage.get("output_tokens", 0))
     if not isinstance(given, int) or not isinstance(made, int):
         return {}
-    return {"input": given, "output": made}
+    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
+    cached, written = _count(usage, "cache_read_input_tokens"), _count(usage, "cache_creation_input_tokens")
+    counts = {"input": given + cached + written, "output": made}  # Anthropic's input is without them
+    cached += _count(details, "cached_tokens")
+    return {**counts, **{kind: n for kind, n in (("cached", cached), ("written", written)) if n}}
+
+
+def estimated_input(body: Mapping[str, Any]) -> int:
+    """Estimate the tokens of a request from the length of its texts; an image or a file counts as a thousand."""
+    waiting = [body.get(name) for name in _READ_BY_MODELS]
+    characters = 0
+    for value in waiting:  # it grows meanwhile
+        if isinstance(value, str):
+            characters += len(value)
+        elif isinstance(value, dict):
+            waiting.extend(item for name, item in value.items() if name not in _ENCODED)
+            characters += _CHARACTERS_OF_A_FILE * len(_ENCODED & value.keys())
+        elif isinstance(value, list) and value and isinstance(value[0], int):  # tokens
+            characters += int(CHARACTERS_PER_TOKEN) * len(value)
+        elif isinstance(value, list):
+            waiting.extend(value)
+    return int(characters / CHARACTERS_PER_TOKEN)
+
+
+def estimated_output(body: Mapping[str, Any]) -> int:
+    """Estimate the tokens that a request may make: the most that it allows, else what is usual at most."""
+    limits = (body.get(name) for name in ("max_completion_tokens", "max_output_tokens", "max_tokens"))
+    limit = next((value for value in limits if isinstance(value, int) and value >= 0), _USUAL_OUTPUT)
+    answers = body.get("n")
+    return limit * (answers if isinstance(answers, int) and answers > 0 else 1)
+
+
+def _count(usage: Any, name: str) -> int:
+    value = usage.get(name) if isinstance(usage, Mapping) else None
+    return value if isinstance(value, int) else 0
 
 
 def with_usage(body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -36,32 +81,57 @@ class StreamedUsage:
 
     Attributes:
         counts: as :func:`token_counts` returns them; empty until they came.
+        characters: how long what passed was.
     """
 
     def __init__(self, *, is_hidden: bool) -> None:
         self.counts: dict[str, int] = {}
+        self.characters = 0
+        self._usage: dict[str, Any] = {}
         self._is_hidden = is_hidden
 
-    def passed(self, events: bytes) -> bytes:
-        """Return what of these whole events goes on to the client."""
-        kept = []
-        # Without a look at the single events: nearly all pass here, one by one.
-        while found := _USAGE.search(events):
-            start = max(events.rfind(b"\n\n", 0, found.start()) + 2, events.rfind(b"\n\r\n", 0, found.start()) + 3)
-            start = start if start > 2 else 0
-            ending = _EVENT_END.search(events, found.end())
-            end = ending.end() if ending else len(events)
-            kept.append(events[: end if self._goes_on(events[start:end]) else start])
-            events = events[end:]
-        return b"".join([*kept, events]) if kept else events
+    @property
+    def made(self) -> int:
+        """An estimate of the tokens that passed."""
+        return math.ceil(self.characters / CHARACTERS_PER_TOKEN)
 
-    def _goes_on(self, event: bytes) -> bool:
-        try:
-            data = from_json(event[event.index(b"data:") + 5 :].strip())
-        except ValueError:
-            return True
-        holder = data.get("response", data) if isinstance(data, dict) else {}
-        usage = holder.get("usage") if isinstance(holder, dict) else None
-        if isinstance(usage, dict):
-            self.counts = token_counts(usage) or self.counts
-        return not (self._is_hidden and isinstance(usage, dict) and data.get("choices") == [])
+    def passed(self, events: Events) -> bytes:
+        """Return what of these events goes on to the client."""
+        hides = False
+        for data in events.data:
+            holder = data.get("response") or data.get("message") or data
+            usage = holder.get("usage") if isinstance(holder, dict) else None
+            if isinstance(usage, dict):
+                # Anthropic's comes in two parts.
+                self._usage |= {name: value for name, value in usage.items() if value is not None}
+                self.counts = token_counts(self._usage) or self.counts
+                hides = hides or (self._is_hidden and data.get("choices") == [])
+            self.characters += _characters(data)
+        return _without_usage(events.raw) if hides else events.raw
+
+
+def _characters(data: Mapping[str, Any]) -> int:
+    choices = (choice for choice in data.get("choices") or () if isinstance(choice, dict))
+    said = [data.get("delta"), *(choice.get("delta") or choice.get("text") for choice in choices)]
+    found = 0
+    for value in said:  # it grows meanwhile
+        if isinstance(value, str):
+            found += len(value)
+        elif isinstance(value, dict):
+            said.extend(item for name, item in value.items() if name not in _NOT_SAID)
+        elif isinstance(value, list):
+            said.extend(value)
+    return found
+
+
+def _without_usage(raw: bytes) -> bytes:
+    events = (raw[start:end] for start, end in bounds(raw))
+    return b"".join(event for event in events if b'"usage"' not in event or not _is_usage(payload_of(event)))
+
+
+def _is_usage(payload: bytes) -> bool:
+    try:
+        data = from_json(payload)
+    except ValueError:
+        return False
+    return isinstance(data, dict) and isinstance(data.get("usage"), dict) and data.get("choices") == []

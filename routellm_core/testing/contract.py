@@ -14,8 +14,6 @@ import pytest
 from routellm_core.errors import RouteLLMError
 from routellm_core.routers.base import Router, checked_scores
 
-__all__ = ["RouterContract"]
-
 
 class RouterContract:
     """What :class:`~routellm_core.routers.base.Router` promises, as tests.

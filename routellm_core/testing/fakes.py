@@ -14,8 +14,6 @@ from routellm_core.routers.base import Router
 from routellm_core.testing.replies import completion, completion_chunks
 from routellm_core.types import FloatArray
 
-__all__ = ["FakeBackend", "FixedScoreRouter"]
-
 
 class FixedScoreRouter(Router):
     """Scores each prompt as it is told.

@@ -14,15 +14,7 @@ from typing import Any, NoReturn
 
 from aiohttp import web
 
-from routellm_core.testing.operation_replies import (
-    response,
-    response_events,
-    text_completion,
-    text_completion_chunks,
-)
-from routellm_core.testing.replies import completion, completion_chunks
-
-__all__ = ["LocalModels", "ReceivedRequest", "create_local_app"]
+from routellm_core.testing.replies import Reply, completion, completion_chunks
 
 EMBEDDING_DIMENSION = 64
 """Length of an embedding, but for the models named here, which keep their own."""
@@ -37,13 +29,7 @@ _ERROR_TYPES = {
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """A request as it arrived.
-
-    Attributes:
-        path: with its query.
-        headers: names in lower case.
-        body: of the request.
-    """
+    """A request as it arrived: path with its query, headers by names in lower case, and body."""
 
     path: str
     headers: Mapping[str, str]
@@ -51,26 +37,26 @@ class ReceivedRequest:
 
 
 @dataclass(frozen=True)
-class _Operation:
-    """How one of the generating operations is answered, whole and streamed, and the field that it needs."""
+class Operation:
+    """How one of the generating operations is answered, whole and streamed, and the field that it needs.
 
-    answer: Callable[[Mapping[str, Any]], Any]
-    events: Callable[[Mapping[str, Any]], Iterable[Mapping[str, Any]]]
+    ``has_names`` says whether each event of its streams is named after its type, and no ``[DONE]`` ends them.
+    """
+
+    answer: Callable[[Mapping[str, Any], Reply | None], Any]
+    events: Callable[[Mapping[str, Any], Reply | None], Iterable[Mapping[str, Any]]]
     required: str
+    has_names: bool = False
 
 
-_OPERATIONS = {
-    "chat/completions": _Operation(completion, completion_chunks, "messages"),
-    "completions": _Operation(text_completion, text_completion_chunks, "prompt"),
-    "responses": _Operation(response, response_events, "input"),
-}
+_CHAT = {"chat/completions": Operation(completion, completion_chunks, "messages")}
 
 
 def create_local_app(models: LocalModels) -> web.Application:
     """Return the application, with and without ``/v1`` before its paths."""
     app = web.Application(client_max_size=64 * 2**20)
     for prefix in ("/v1", ""):
-        for path in _OPERATIONS:
+        for path in models.operations:
             app.router.add_post(f"{prefix}/{path}", models.generate)
         app.router.add_post(f"{prefix}/embeddings", models.embeddings)
         app.router.add_get(f"{prefix}/models", models.list_models)
@@ -82,10 +68,15 @@ class LocalModels:
 
     Args:
         api_key: when given, requests with another bearer token get 401.
+        reply: asked first what to say.
+        operations: further ones by path.
     """
 
-    def __init__(self, api_key: str | None) -> None:
-        self._api_key = api_key
+    def __init__(
+        self, api_key: str | None, reply: Reply | None = None, operations: Mapping[str, Operation] | None = None
+    ) -> None:
+        self.operations = {**_CHAT, **(operations or {})}
+        self._api_key, self._reply = api_key, reply
         self._calls: Counter[str] = Counter()
         self._released = asyncio.Event()
         self.requests: list[dict[str, Any]] = []
@@ -112,8 +103,8 @@ class LocalModels:
         return body
 
     async def generate(self, request: web.Request) -> web.StreamResponse:
-        """Answer a chat completion, a text completion or a response."""
-        operation = _OPERATIONS[request.path.removeprefix("/v1").strip("/")]
+        """Answer one of the operations."""
+        operation = self.operations[request.path.removeprefix("/v1").strip("/")]
         if refused := self._refused(request):
             return refused
         body = await self._received(request)
@@ -127,7 +118,7 @@ class LocalModels:
                 return _error(400, f"{operation.required} is required", operation.required)
             if body.get("stream"):
                 return await self._stream(request, body, operation)
-            return web.json_response(operation.answer(body))
+            return web.json_response(operation.answer(body, self._reply))
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             return _error(400, f"invalid request: {error!r}")
         except _BrokenOnPurpose:
@@ -188,10 +179,11 @@ class LocalModels:
             _break_connection(request)
         return None
 
-    async def _stream(self, request: web.Request, body: Mapping[str, Any], operation: _Operation) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, body: Mapping[str, Any], operation: Operation) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
-        model, has_names = str(body.get("model", "")), operation is _OPERATIONS["responses"]
-        events = list(operation.events(body))  # what is wrong with the request shows before the answer begins
+        model = str(body.get("model", ""))
+        # What is wrong with the request shows before the answer begins.
+        events = list(operation.events(body, self._reply))
         await response.prepare(request)
         for number, event in enumerate(events):
             if model.startswith("drip-"):
@@ -203,9 +195,9 @@ class LocalModels:
             if model == "broken" and number == 3:
                 await response.write(b"data: " + (_error(500, "broken in the middle").body or b"") + b"\n\n")  # type: ignore[operator]
                 return response
-            name = f"event: {event['type']}\n".encode() if has_names else b""
+            name = f"event: {event['type']}\n".encode() if operation.has_names else b""
             await response.write(name + b"data: " + json.dumps(event).encode() + b"\n\n")
-        if not has_names:
+        if not operation.has_names:
             await response.write(b"data: [DONE]\n\n")
         return response
 

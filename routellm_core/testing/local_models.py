@@ -24,11 +24,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
-from routellm_core.testing.local_handlers import EMBEDDING_DIMENSION, LocalModels, ReceivedRequest, create_local_app
+from routellm_core.testing.local_handlers import (
+    EMBEDDING_DIMENSION,
+    LocalModels,
+    Operation,
+    ReceivedRequest,
+    create_local_app,
+)
+from routellm_core.testing.replies import Reply
 
 __all__ = ["EMBEDDING_DIMENSION", "LocalModelServer"]
 
@@ -40,10 +48,19 @@ class LocalModelServer:
 
     Args:
         api_key: when given, requests with another bearer token get 401.
+        reply: called with the body of each request (as a chat completion's), in the thread that serves: the text to
+            answer, or None to answer as usual. A call of a tool is answered as usual.
+        operations: what is served beside chat completions and embeddings, by path.
     """
 
-    def __init__(self, *, api_key: str | None = None) -> None:
-        self._models = LocalModels(api_key)
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        reply: Reply | None = None,
+        operations: Mapping[str, Operation] | None = None,
+    ) -> None:
+        self._models = LocalModels(api_key, reply, operations)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="local-models", daemon=True)
         self._runner = web.AppRunner(create_local_app(self._models), shutdown_timeout=0.1, handler_cancellation=True)

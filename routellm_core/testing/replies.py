@@ -1,8 +1,9 @@
 """What the local models answer: deterministic replies in OpenAI's chat shape, from the request alone.
 
 A reply honours ``tools`` with every form of ``tool_choice``, ``response_format``, ``stop``, ``n`` and ``max_tokens``,
-so that agents, chains and structured output can be run against it for real. A prompt of DSPy's adapters is answered in
-their format (``adapter_replies``).
+so that agents, chains and structured output can be run against it for real. Two answers that `routellm data label` has
+compared get a verdict: the one that holds the reference answer is preferred, where one is given, else the longer one; a
+model named ``…-first`` always prefers what it reads first, ``…-vague`` decides nothing.
 """
 
 from __future__ import annotations
@@ -11,30 +12,31 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from routellm_core.prompts import message_text
-from routellm_core.testing.adapter_replies import adapter_reply, with_fields
-from routellm_core.testing.prompted_replies import prompted_reply
-
-__all__ = ["completion", "completion_chunks", "json_from_schema"]
 
 Json = dict[str, Any]
+Reply: TypeAlias = Callable[[Mapping[str, Any]], str | None]
+"""From the body of a chat completion request to the text to answer, or None to answer as usual."""
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_COMPARED = re.compile(r"<answer of assistant ([AB])>\n(.*?)\n</answer of assistant \1>", re.DOTALL)
+_REFERENCE = re.compile(r"<reference answer>\n(.*?)\n</reference answer>", re.DOTALL)
 _QUOTED = re.compile(r"\"([^\"]+)\"|'([^']+)'")
 
 
-def completion(request: Mapping[str, Any]) -> Json:
+def completion(request: Mapping[str, Any], reply: Reply | None = None) -> Json:
     """Answer a chat completion request (not streamed).
 
     Args:
         request: the body of POST /v1/chat/completions.
+        reply: asked first what to say; None for every request where it is left out.
 
     Returns:
         an object of OpenAI's ``chat.completion`` schema that echoes the request's model.
     """
-    message, finish_reason = _message(request)
+    message, finish_reason = _message(request, reply)
     prompt_tokens = sum(_count_tokens(message_text(item)) + 3 for item in request["messages"])
     spoken = message["content"] or json.dumps(message.get("tool_calls"))
     completion_tokens = _count_tokens(spoken)
@@ -57,9 +59,9 @@ def completion(request: Mapping[str, Any]) -> Json:
     }
 
 
-def completion_chunks(request: Mapping[str, Any]) -> Iterator[Json]:
+def completion_chunks(request: Mapping[str, Any], reply: Reply | None = None) -> Iterator[Json]:
     """Answer the same request as a stream: role, content word by word or tool calls in fragments, finish, usage."""
-    whole = completion(request)
+    whole = completion(request, reply)
     base = {key: whole[key] for key in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
     wants_usage = (request.get("stream_options") or {}).get("include_usage")
     usage_field: Json = {"usage": None} if wants_usage else {}
@@ -133,7 +135,7 @@ class _Filler:
         return found  # type: ignore[no-any-return]
 
 
-def _message(request: Mapping[str, Any]) -> tuple[Json, str]:
+def _message(request: Mapping[str, Any], reply: Reply | None) -> tuple[Json, str]:
     messages = request["messages"]
     text = next((message_text(item) for item in reversed(messages) if item.get("role") == "user"), "")
     if chosen := _chosen_tool(request, messages, text):
@@ -144,7 +146,7 @@ def _message(request: Mapping[str, Any]) -> tuple[Json, str]:
             "function": {"name": chosen["name"], "arguments": json.dumps(arguments)},
         }
         return {"role": "assistant", "content": None, "refusal": None, "tool_calls": [call]}, "tool_calls"
-    content = _content(request, messages, text)
+    content = (reply(request) if reply else None) or _content(request, messages, text)
     content, finish_reason = _limited(content, request)
     return {"role": "assistant", "content": content, "refusal": None}, finish_reason
 
@@ -173,20 +175,27 @@ def _chosen_tool(request: Mapping[str, Any], messages: Sequence[Mapping[str, Any
 
 def _content(request: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], text: str) -> str:
     response_format = request.get("response_format") or {}
-    fields = adapter_reply(request)
-    if fields is not None and response_format.get("type") != "json_schema":
-        return fields
     if response_format.get("type") == "json_schema":
         schema = response_format["json_schema"].get("schema", {})
-        filled = json_from_schema(schema, text)
-        return json.dumps(filled if fields is None else with_fields(filled, fields))
+        return json.dumps(json_from_schema(schema, text))
     if response_format.get("type") == "json_object":
         return json.dumps(_json_object(request["model"], text))
-    if prompted := prompted_reply(request["model"], messages, text, json_from_schema):
-        return prompted
+    if len(compared := dict(_COMPARED.findall(text))) == 2:
+        return _verdict(request["model"], text, compared)
     if messages[-1].get("role") == "tool":
         return f"{request['model']} read the tool's result: {message_text(messages[-1])}"
     return text if request["model"].startswith("echo") else f"{request['model']} answers: {text}"
+
+
+def _verdict(model: str, text: str, compared: Mapping[str, str]) -> str:
+    if model.endswith("-vague"):
+        return "Both answers have their merits."
+    if model.endswith("-first"):
+        return "The first answer convinces at once.\n[[A]]"
+    reference = _REFERENCE.search(text)
+    quality = {name: reference[1] in answer if reference else len(answer) for name, answer in compared.items()}
+    verdict = "C" if quality["A"] == quality["B"] else max(quality, key=lambda name: quality[name])
+    return f"{model} compared both answers.\n[[{verdict}]]"
 
 
 def _json_object(model: str, text: str) -> Json:

@@ -1,4 +1,4 @@
-"""What training a router means: rows in, a checkpoint folder out, with what it does on rows that it has not seen.
+"""What training a router means: rows in, a checkpoint folder with its card out, measured on rows that it has not seen.
 
 ``routellm train NAME`` and a third party's code find a router's trainer by its name. Adding one is a class with the
 attributes of :class:`Trainer` and a line in ``_BUILT_IN``, a call of :func:`register_trainer`, or an entry point of
@@ -31,8 +31,10 @@ __all__ = [
     "available_trainers",
     "load_trainer",
     "measured",
+    "models_card_text",
     "recorded_facts",
     "register_trainer",
+    "rows_card_text",
 ]
 
 ENTRY_POINT_GROUP: Final = "routellm_core.trainers"
@@ -42,6 +44,7 @@ _BUILT_IN: Final = {
     "bert": "routellm_core.training.trainers:BertTrainer",
     "causal_llm": "routellm_core.training.trainers:CausalLLMTrainer",
 }
+_MEASURED: Final = "Other pairs have too few rows, or models that the rows do not tell apart in quality."
 _registered: dict[str, str | type[Trainer]] = {}
 
 
@@ -227,3 +230,67 @@ def recorded_facts(
             "routellm-core": version("routellm-core"),
         },
     }
+
+
+def rows_card_text(title: str, opening: str, facts: Mapping[str, Any], *, reference_traffic: str) -> str:
+    """Return the Markdown card of a router; ``facts`` are as from ``base.recorded_facts``, with ``held_out``."""
+    stated = ", ".join(facts["licences"]) or "not stated by the data; settle them before passing the weights on"
+    lines = [
+        f"# {title}",
+        "",
+        opening,
+        "",
+        "## Training",
+        "",
+        f"- Command: `{facts['command']}`",
+        f"- Started from: {facts.get('start') or 'nothing'}",
+        f"- Data: {', '.join(facts['data']) or 'not recorded'}; {facts['rows']} rows of the pair, "
+        f"{facts['prompts']} distinct prompts",
+        f"- Labels: {', '.join(f'{count} {label}' for label, count in facts['labels'].items())}",
+        f"- Licences of the rows: {stated}",
+        f"- Random seed: {facts['random_seed']}",
+        f"- Versions: {', '.join(f'{name} {number}' for name, number in facts['versions'].items())}",
+        f"- Reference traffic of the quantiles: {reference_traffic}",
+        *(f"- Note: {warning}" for warning in facts["warnings"]),
+    ]
+    return "\n".join(lines + _held_out_lines(facts["held_out"])) + "\n"
+
+
+def models_card_text(title: str, pair: tuple[str, str], embedder: str, facts: Mapping[str, Any], traffic: str) -> str:
+    """Return the Markdown card of a checkpoint with a vector per model; ``facts`` have ``models`` and ``pairs`` too."""
+    opening = (
+        f"A vector for each of {len(facts['models'])} models on the embedder `{embedder}`; any two can be routed "
+        "between (`strong_model` and `weak_model` of the router), by default "
+        f"{pair[0]} (strong) and {pair[1]} (weak). The score is the estimated probability that the strong model "
+        "strictly beats the weak one; how often models tie is taken to be the same for all pairs."
+    )
+    lines = [rows_card_text(title, opening, facts, reference_traffic=traffic), "## Models", ""]
+    lines += ["| model | rows | prompts |", "|---|---|---|"]
+    lines += [f"| {model} | {counts['rows']} | {counts['prompts']} |" for model, counts in facts["models"].items()]
+    if facts["pairs"]:
+        lines += ["", "## Pairs", "", f"{facts['held_out']['how']}. {_MEASURED}", ""]
+        lines += ["| strong | weak | rows | APGR | 95 % interval |", "|---|---|---|---|---|"]
+        for row in facts["pairs"]:
+            figure = f"{_number(row['apgr'])} | {interval_text(row['apgr'])}"
+            lines.append(f"| {row['strong']} | {row['weak']} | {row['rows']} | {figure} |")
+    return "\n".join(lines) + "\n"
+
+
+def _held_out_lines(held_out: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "",
+        "## Held out",
+        "",
+        f"{held_out['how']}, {held_out['rows']} rows. A random router has an APGR of 0.5.",
+        "",
+    ]
+    lines += ["| router | APGR | 95 % interval | this router's lead | 95 % interval |", "|---|---|---|---|---|"]
+    for name, row in held_out["apgr"].items():
+        lead = held_out["lead"].get(name)
+        ahead = f"{_number(lead, '+')} | {interval_text(lead, sign='+')}" if lead else " | "
+        lines.append(f"| {name} | {_number(row)} | {interval_text(row)} | {ahead} |")
+    return [*lines, "", *held_out["verdicts"]]
+
+
+def _number(row: Mapping[str, Any], sign: str = "") -> str:
+    return "–" if row["value"] is None else f"{row['value']:{sign}.3f}"

@@ -10,9 +10,9 @@ from typing import Final
 import numpy as np
 
 from routellm_core.errors import ConfigError
-from routellm_core.rows.types import MixedRows, PairRows, PreferenceRows, QualityRows, TrainingRows
+from routellm_core.rows.types import MixedRows, PairRows, QualityRows, RowsOfOneKind, TrainingRows
 
-__all__ = ["RowsReport", "check_pair_rows", "check_rows", "normalised", "refuse_leakage"]
+__all__ = ["RowsReport", "check_pair_rows", "check_rows", "normalised", "parts_of", "refuse_leakage"]
 
 MIN_ROWS: Final = 50
 """Rows of a pair below which nothing can be learned and nothing can be said about it."""
@@ -25,21 +25,13 @@ _FEW: Final = 200
 
 @dataclass(frozen=True)
 class RowsReport:
-    """What the rows are.
+    """What the rows are."""
 
-    Attributes:
-        rows: number of rows.
-        prompts: number of distinct prompts, after :func:`normalised`.
-        labels: label to number of rows.
-        models: model to number of rows; empty for strong/weak rows.
-        warnings: sentences for people.
-    """
-
-    rows: int
-    prompts: int
-    labels: Mapping[str, int]
-    models: Mapping[str, int]
-    warnings: tuple[str, ...]
+    rows: int  # number of rows
+    prompts: int  # number of distinct prompts, after :func:`normalised`
+    labels: Mapping[str, int]  # label to number of rows
+    models: Mapping[str, int]  # model to number of rows; empty for strong/weak rows
+    warnings: tuple[str, ...]  # sentences for people
 
 
 def normalised(prompt: str) -> str:
@@ -49,46 +41,26 @@ def normalised(prompt: str) -> str:
 
 def check_rows(rows: TrainingRows) -> RowsReport:
     """Count rows, prompts, labels and models, and warn of duplicates and rare models."""
-    if isinstance(rows, MixedRows):
-        return _merged(rows)
-    distinct = len({normalised(prompt) for prompt in rows.prompts})
-    models: Counter[str] = Counter()
-    if isinstance(rows, PairRows):
-        labels = _pair_labels(rows)
-        repeated = len(rows) - distinct
-    elif isinstance(rows, QualityRows):
-        models.update(rows.models)
-        labels = {"score below half of the range": int((rows.scores < _middle(rows)).sum())}
-        labels["score above"] = len(rows) - labels["score below half of the range"]
-        keys = zip(map(normalised, rows.prompts), rows.models, strict=True)
-        repeated = len(rows) - len(set(keys))
-    else:
-        models.update(rows.model_a)
-        models.update(rows.model_b)
-        labels = {
-            "model_a won": int((rows.outcome == 1.0).sum()),
-            "tie": int((rows.outcome == 0.5).sum()),
-            "model_b won": int((rows.outcome == 0.0).sum()),
-        }
-        repeated = len(rows) - len(set(_battle_keys(rows)))
-    warnings = []
-    if repeated:
-        warnings.append(f"{repeated} rows repeat another row's prompt; copies are kept on one side of every split")
-    rare = sorted(model for model, count in models.items() if count < RARE)
-    if rare:
-        warnings.append(f"{len(rare)} models have fewer than {RARE} rows: {', '.join(rare[:8])}")
-    return RowsReport(len(rows), distinct, labels, dict(models), tuple(warnings))
+    labels, models, warnings = Counter[str](), Counter[str](), dict[str, None]()
+    for part in parts_of(rows):
+        counted, named, distinct = _counted(part)
+        labels.update(counted)
+        models.update(named)
+        if repeated := len(part) - distinct:
+            warnings[f"{repeated} rows repeat another row's prompt; copies are kept on one side of every split"] = None
+        if rare := sorted(model for model, count in named.items() if count < RARE):
+            warnings[f"{len(rare)} models have fewer than {RARE} rows: {', '.join(rare[:8])}"] = None
+    prompts = len({normalised(prompt) for prompt in rows.prompts})
+    return RowsReport(len(rows), prompts, dict(labels), dict(models), tuple(warnings))
+
+
+def parts_of(rows: TrainingRows) -> tuple[RowsOfOneKind, ...]:
+    """Return the rows by kind."""
+    return rows.parts if isinstance(rows, MixedRows) else (rows,)
 
 
 def check_pair_rows(rows: PairRows) -> tuple[str, ...]:
-    """Refuse rows of a pair that nothing can be learned from.
-
-    Returns:
-        warnings.
-
-    Raises:
-        ConfigError: too few rows, labels all alike, or no weight.
-    """
+    """Return warnings; raise ConfigError where nothing can be learned: few rows, labels all alike, or no weight."""
     wins = int(rows.wins.sum())
     if len(rows) < MIN_ROWS:
         raise ConfigError(f"{len(rows)} rows for the pair; at least {MIN_ROWS} are needed, 200 to 2,000 are usual")
@@ -108,11 +80,7 @@ def check_pair_rows(rows: PairRows) -> tuple[str, ...]:
 
 
 def refuse_leakage(train: TrainingRows, test: TrainingRows) -> None:
-    """Refuse prompts that are in both splits.
-
-    Raises:
-        ConfigError: some are; the message has the first one's row in the test split.
-    """
+    """Raise ConfigError where prompts are in both splits, with the first one's row in the test split."""
     seen = {normalised(prompt) for prompt in train.prompts}
     leaked = [place for place, prompt in zip(test.places, test.prompts, strict=True) if normalised(prompt) in seen]
     if leaked:
@@ -122,33 +90,20 @@ def refuse_leakage(train: TrainingRows, test: TrainingRows) -> None:
         )
 
 
-def _merged(rows: MixedRows) -> RowsReport:
-    parts = [check_rows(part) for part in rows.parts]
-    labels: Counter[str] = Counter()
-    models: Counter[str] = Counter()
-    for part in parts:
-        labels.update(part.labels)
-        models.update(part.models)
-    warnings = dict.fromkeys(warning for part in parts for warning in part.warnings)
-    distinct = len({normalised(prompt) for prompt in rows.prompts})
-    return RowsReport(len(rows), distinct, dict(labels), dict(models), tuple(warnings))
-
-
-def _pair_labels(rows: PairRows) -> dict[str, int]:
-    gain = rows.gain
-    return {
-        "strong better": int((gain > 0).sum()),
-        "equal": int((gain == 0).sum()),
-        "weak better": int((gain < 0).sum()),
-    }
-
-
-def _middle(rows: QualityRows) -> float:
-    return float(rows.scores.min() + rows.scores.max()) / 2.0
-
-
-def _battle_keys(rows: PreferenceRows) -> list[tuple[str, frozenset[str]]]:
-    return [
-        (normalised(prompt), frozenset((first, second)))
-        for prompt, first, second in zip(rows.prompts, rows.model_a, rows.model_b, strict=True)
-    ]
+def _counted(rows: RowsOfOneKind) -> tuple[dict[str, int], Counter[str], int]:
+    """Return the number of rows by label and by model, and how many rows say something of their own."""
+    prompts = map(normalised, rows.prompts)
+    if isinstance(rows, PairRows):
+        gain = rows.gain
+        labels = {"strong better": gain > 0, "equal": gain == 0, "weak better": gain < 0}
+        models, keys = Counter[str](), set[object](prompts)
+    elif isinstance(rows, QualityRows):
+        is_low = rows.scores < float(rows.scores.min() + rows.scores.max()) / 2.0
+        labels = {"score below half of the range": is_low, "score above": ~is_low}
+        models, keys = Counter(rows.models), set(zip(prompts, rows.models, strict=True))
+    else:
+        won = rows.outcome
+        labels = {"model_a won": won == 1.0, "tie": won == 0.5, "model_b won": won == 0.0}
+        models, named = Counter([*rows.model_a, *rows.model_b]), zip(rows.model_a, rows.model_b, strict=True)
+        keys = set(zip(prompts, map(frozenset, named), strict=True))
+    return {label: int(chosen.sum()) for label, chosen in labels.items()}, models, len(keys)

@@ -13,13 +13,11 @@ import numpy.typing as npt
 from routellm_core.errors import ConfigError
 from routellm_core.rows.labelled import refuse_mixed_units
 from routellm_core.rows.types import (
-    MixedRows,
     PreferenceRows,
     QualityRows,
-    RowsOfOneKind,
     TrainingRows,
 )
-from routellm_core.training.checks import RARE
+from routellm_core.training.checks import RARE, parts_of
 from routellm_core.training.crossfit import group_numbers
 
 __all__ = ["Comparisons", "comparisons_of", "models_named"]
@@ -32,26 +30,16 @@ _OPPONENTS: Final = 8
 
 @dataclass(frozen=True, eq=False)
 class Comparisons:
-    """Comparisons of M models on p prompts.
+    """Comparisons of M models on p prompts."""
 
-    Attributes:
-        models: M names.
-        prompts: p texts, each once.
-        prompt: shape (n,), indices into ``prompts``.
-        model_a, model_b: shape (n,), indices into ``models``.
-        gain: shape (n,), quality of model_a minus model_b.
-        weights: shape (n,), positive.
-        group: shape (p,), the same number for prompts that are not independent of each other.
-    """
-
-    models: tuple[str, ...]
-    prompts: tuple[str, ...]
-    prompt: Indices
-    model_a: Indices
-    model_b: Indices
-    gain: Floats
-    weights: Floats
-    group: Indices
+    models: tuple[str, ...]  # M names
+    prompts: tuple[str, ...]  # p texts, each once
+    prompt: Indices  # shape (n,), indices into ``prompts``
+    model_a: Indices  # shape (n,), indices into ``models``
+    model_b: Indices  # shape (n,), indices into ``models``
+    gain: Floats  # shape (n,), quality of model_a minus model_b
+    weights: Floats  # shape (n,), positive
+    group: Indices  # shape (p,), the same number for prompts that are not independent of each other
 
     def __len__(self) -> int:
         return len(self.gain)
@@ -92,17 +80,10 @@ class Comparisons:
     def without_rare(
         self, *, needed: Iterable[str] = (), known: Iterable[str] = ()
     ) -> tuple[Comparisons, dict[str, int]]:
-        """Leave out models that were compared on fewer than ``RARE`` prompts, and say which.
+        """Return the comparisons without models that have fewer than ``RARE`` prompts, and those models' prompts.
 
-        Args:
-            needed: models that must stay.
-            known: models that have vectors already, and so may be rare and need no comparisons among themselves.
-
-        Returns:
-            the comparisons of the others, and the models left out with their number of prompts.
-
-        Raises:
-            ConfigError: a needed model is too rare, or models fall into groups that were never compared.
+        Models that are ``known`` have vectors already, and so may be rare and need no comparisons among themselves.
+        Raises ConfigError where a ``needed`` model is too rare, or models fall into groups that were never compared.
         """
         left_out: dict[str, int] = {}
         battles, kept = self, set(known)
@@ -132,7 +113,7 @@ class Comparisons:
 def models_named(rows: TrainingRows) -> tuple[str, ...]:
     """Return the models that preference and quality rows name, in order; strong/weak rows name none."""
     found: dict[str, None] = {}
-    for part in _parts(rows):
+    for part in parts_of(rows):
         if isinstance(part, QualityRows):
             found.update(dict.fromkeys(part.models))
         elif isinstance(part, PreferenceRows):
@@ -145,24 +126,16 @@ def comparisons_of(rows: TrainingRows, *, strong_model: str, weak_model: str, se
 
     A battle's gain is 1, 0 or -1. Of quality rows every two models that answered a prompt are compared, each pair with
     the weight 2/m for m models: the sum is then that of a regression with an effect of its own for every prompt.
-    Strong/weak rows compare the named pair. Weights are relative to the rows' mean.
-
-    Args:
-        rows: of any kind.
-        strong_model: what strong/weak rows call strong.
-        weak_model: what they call weak.
-        seed: chooses opponents where very many models answered a prompt.
-
-    Raises:
-        ConfigError: rows of several kinds measure quality in different units.
+    Strong/weak rows compare the named pair. Weights are relative to the rows' mean. ``seed`` chooses opponents where
+    very many models answered a prompt. Raises ConfigError where rows of several kinds measure in different units.
     """
-    refuse_mixed_units(_parts(rows))
+    refuse_mixed_units(parts_of(rows))
     models = tuple(dict.fromkeys((*models_named(rows), strong_model, weak_model)))
     number = {model: place for place, model in enumerate(models)}
     generator = np.random.default_rng(seed)
     prompts: dict[str, int] = {}
     table: list[tuple[int, int, int, float, float]] = []
-    for part in _parts(rows):
+    for part in parts_of(rows):
         if isinstance(part, QualityRows):
             compared = _quality_comparisons(part, number, generator)
         elif isinstance(part, PreferenceRows):
@@ -198,10 +171,6 @@ def _groups(rows: TrainingRows, place: Mapping[str, int]) -> Indices:
         number for prompt, number in zip(rows.prompts, of_row.tolist(), strict=True) if prompt in place
     ]
     return groups
-
-
-def _parts(rows: TrainingRows) -> tuple[RowsOfOneKind, ...]:
-    return rows.parts if isinstance(rows, MixedRows) else (rows,)
 
 
 def _quality_comparisons(

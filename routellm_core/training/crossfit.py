@@ -13,11 +13,12 @@ from routellm_core._optional import import_extra
 from routellm_core.errors import ConfigError
 from routellm_core.training.checks import normalised
 
-__all__ = ["CrossFit", "cross_fit", "group_numbers", "grouped_folds", "held_out_of"]
+__all__ = ["TEST_SPLIT", "CrossFit", "cross_fit", "group_numbers", "grouped_folds", "held_out_of"]
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 Fit: TypeAlias = Callable[[npt.NDArray[np.bool_]], Floats]
+TEST_SPLIT: Final = "Rows of a test split that shares no prompt with the training rows"
 _FOLDS: Final = 8
 _FEWER_FOLDS: Final = 5
 _MANY: Final = 5000
@@ -49,13 +50,7 @@ def group_numbers(prompts: Sequence[str], groups: Sequence[str] = ()) -> Indices
 def grouped_folds(groups: Indices, *, count: int | None = None, seed: int = 0) -> Indices:
     """Return a fold for each row, shape (n,); rows of one group share it, and folds are about equally large.
 
-    Args:
-        groups: as from :func:`group_numbers`, shape (n,).
-        count: of folds; None takes eight, or five of many rows.
-        seed: of the assignment.
-
-    Raises:
-        ConfigError: fewer than ten groups.
+    A ``count`` of None takes eight folds, or five of many rows. Raises ConfigError for fewer than ten groups.
     """
     selection = import_extra("sklearn.model_selection", extra="train", purpose="Cross-validation")
     named, group = np.unique(groups, return_inverse=True)
@@ -74,17 +69,11 @@ def grouped_folds(groups: Indices, *, count: int | None = None, seed: int = 0) -
 
 @dataclass(frozen=True, eq=False)
 class CrossFit:
-    """Predictions for rows by fits that did not see them.
+    """Predictions for rows by fits that did not see them."""
 
-    Attributes:
-        folds: of the m items, shape (m,).
-        held_out: shape (m, …), by the fit without an item's fold.
-        refitted: shape (folds, m, …), by fits without its fold and one more; NaN in its own fold.
-    """
-
-    folds: Indices
-    held_out: Floats
-    refitted: Floats
+    folds: Indices  # of the m items, shape (m,)
+    held_out: Floats  # shape (m, …), by the fit without an item's fold
+    refitted: Floats  # shape (folds, m, …), by fits without its fold and one more; NaN in its own fold
 
 
 def held_out_of(fit: Fit, folds: Indices, of_items: Indices | None = None) -> Floats:
@@ -102,11 +91,9 @@ def held_out_of(fit: Fit, folds: Indices, of_items: Indices | None = None) -> Fl
 def cross_fit(fit: Fit, folds: Indices, held_out: Floats | None = None, *, of_items: Indices | None = None) -> CrossFit:
     """Fit without every fold, and without every two.
 
-    Args:
-        fit: from the rows to fit on, shape (n,), to predictions for at least the items that are left out, shape (m, …).
-        folds: of the rows, shape (n,), from 0.
-        held_out: what :func:`held_out_of` returns, where that is known.
-        of_items: folds of what is predicted, shape (m,); None where that is the rows.
+    ``fit`` goes from the rows to fit on, shape (n,), to predictions for at least the items left out, shape (m, …).
+    ``folds`` of the rows, shape (n,), count from 0, as do ``of_items``, shape (m,), None where the rows are predicted;
+    ``held_out`` is what :func:`held_out_of` returns, where that is known.
     """
     items = folds if of_items is None else of_items
     known = held_out_of(fit, folds, of_items) if held_out is None else held_out

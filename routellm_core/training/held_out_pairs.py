@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -16,7 +15,7 @@ from routellm_core.metrics.held_out import TRAINED, HeldOut, compare_held_out
 from routellm_core.rows.labelled import MixedRows, PairRows, TrainingRows, pair_rows
 from routellm_core.training.checks import MIN_LABELS, MIN_ROWS
 from routellm_core.training.comparisons import Comparisons
-from routellm_core.training.crossfit import CrossFit, group_numbers
+from routellm_core.training.crossfit import CrossFit
 from routellm_core.training.regression import GainScale
 
 __all__ = ["HeldOutUtilities", "Pair", "measured_pairs"]
@@ -30,81 +29,27 @@ _MOST_PAIRS: Final = 20
 
 @dataclass(frozen=True, eq=False)
 class HeldOutUtilities:
-    """Utilities of models on prompts that the fits did not see.
+    """Utilities of models on prompts that the fits did not see."""
 
-    Attributes:
-        how: how they were held out, in words.
-        models: M names.
-        prompts: p texts.
-        utilities: shape (p, M), in units of quality.
-        scale: from gains to probabilities.
-        group: shape (p,), see ``Comparisons``.
-        others: scores of the routers to compare with, from texts.
-        crossed: the fits, where they were cross-fitted.
-    """
-
-    how: str
-    models: tuple[str, ...]
-    prompts: tuple[str, ...]
-    utilities: Floats
-    scale: GainScale
-    group: Indices
-    others: Callable[[Sequence[str]], Mapping[str, Floats]]
-    crossed: CrossFit | None = None
-
-    @classmethod
-    def cross_validated(
-        cls,
-        comparisons: Comparisons,
-        crossed: CrossFit,
-        scale: GainScale,
-        others: Callable[[Sequence[str]], Mapping[str, Floats]],
-    ) -> HeldOutUtilities:
-        """Take the predictions of fits without a prompt's fold."""
-        folds = int(crossed.folds.max()) + 1
-        return cls(
-            f"{folds}-fold cross-validation",
-            comparisons.models,
-            comparisons.prompts,
-            crossed.held_out,
-            scale,
-            comparisons.group,
-            others,
-            crossed,
-        )
-
-    @classmethod
-    def on_test_rows(
-        cls,
-        rows: TrainingRows,
-        models: tuple[str, ...],
-        utilities: Callable[[Sequence[str]], Floats],
-        scale: GainScale,
-        others: Callable[[Sequence[str]], Mapping[str, Floats]],
-    ) -> HeldOutUtilities:
-        """Take the final fit's utilities on prompts of a test split."""
-        place = {prompt: row for row, prompt in enumerate(rows.prompts)}
-        group = group_numbers(rows.prompts, rows.groups)[list(place.values())]
-        how = "Rows of a test split that shares no prompt with the training rows"
-        return cls(how, models, tuple(place), utilities(tuple(place)), scale, group, others)
-
-    @cached_property
-    def _place(self) -> Mapping[str, int]:
-        return {prompt: row for row, prompt in enumerate(self.prompts)}
-
-    @cached_property
-    def _scored(self) -> Mapping[str, Floats]:
-        return self.others(self.prompts)
+    how: str  # how they were held out, in words
+    models: tuple[str, ...]  # M names
+    prompts: tuple[str, ...]  # p texts
+    utilities: Floats  # shape (p, M), in units of quality
+    scale: GainScale  # from gains to probabilities
+    group: Indices  # shape (p,), see ``Comparisons``
+    others: Mapping[str, Floats]  # scores of the routers to compare with, shape (p,) each
+    crossed: CrossFit | None = None  # the fits, where they were cross-fitted
 
     def of_pair(self, rows: PairRows, pair: Pair) -> HeldOut:
         """Return the scores of a pair's rows."""
-        at = np.array([self._place[prompt] for prompt in rows.prompts], dtype=np.intp)
+        place = {prompt: row for row, prompt in enumerate(self.prompts)}
+        at = np.array([place[prompt] for prompt in rows.prompts], dtype=np.intp)
         strong, weak = (self.models.index(model) for model in pair)
         gain = self.utilities[at, strong] - self.utilities[at, weak]
         crossed = self.crossed
         return HeldOut(
             how=self.how,
-            scores={TRAINED: self.scale.scores(gain), **{name: scores[at] for name, scores in self._scored.items()}},
+            scores={TRAINED: self.scale.scores(gain), **{name: scores[at] for name, scores in self.others.items()}},
             expected_gain=gain,
             strong=rows.strong,
             weak=rows.weak,
@@ -118,16 +63,9 @@ class HeldOutUtilities:
 def measured_pairs(
     rows: TrainingRows, comparisons: Comparisons, held_out: HeldOutUtilities, *, default: Pair
 ) -> list[dict[str, Any]]:
-    """Measure the pairs that have enough rows, the better model of each as the strong one.
+    """Measure the pairs but ``default`` that have enough rows, the better model of each as the strong one.
 
-    Args:
-        rows: that the utilities were held out from.
-        comparisons: among the models that have a vector.
-        held_out: their utilities.
-        default: measured by the caller, and left out here.
-
-    Returns:
-        JSON-ready: ``strong``, ``weak``, ``rows``, and the trained router's ``apgr`` and ``lead`` over others.
+    JSON-ready: ``strong``, ``weak``, ``rows``, and the trained router's ``apgr`` and ``lead`` over others.
     """
     found = []
     for pair in _frequent_pairs(comparisons, default):

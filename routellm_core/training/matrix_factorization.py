@@ -29,27 +29,17 @@ def reference_quantiles(scores: npt.NDArray[np.floating[Any]]) -> list[float]:
 
 @dataclass(frozen=True)
 class CheckpointFacts:
-    """What ``routing.json`` says about a checkpoint beside its weights.
+    """What ``routing.json`` says about a checkpoint beside its weights."""
 
-    Attributes:
-        embedder: versioned name of the embedder that it was trained with.
-        strong_model: the row scored as the strong model.
-        weak_model: the row scored as the weak model.
-        reference_quantiles: 1,001 ascending scores.
-        reference_traffic: what the quantiles were taken over, in one sentence.
-        training: free facts for people and reports (seed, data, versions, held-out figures).
-        gain_slope: of a checkpoint of many models, log-odds per unit of quality; None for one pair.
-        tie_margin: log-odds that a tie takes from a win; the score of any pair is lowered by it.
-    """
-
-    embedder: str
-    strong_model: str
-    weak_model: str
-    reference_quantiles: list[float]
-    reference_traffic: str
+    embedder: str  # versioned name of the embedder that it was trained with
+    strong_model: str  # the row scored as the strong model
+    weak_model: str  # the row scored as the weak model
+    reference_quantiles: list[float]  # 1,001 ascending scores
+    reference_traffic: str  # what the quantiles were taken over, in one sentence
+    # free facts for people and reports (seed, data, versions, held-out figures)
     training: Mapping[str, Any] = field(default_factory=dict)
-    gain_slope: float | None = None
-    tie_margin: float = 0.0
+    gain_slope: float | None = None  # of a checkpoint of many models, log-odds per unit of quality; None for one pair
+    tie_margin: float = 0.0  # log-odds that a tie takes from a win; the score of any pair is lowered by it
 
 
 def write_checkpoint(folder: Path, vector: Floats, facts: CheckpointFacts) -> None:
@@ -59,14 +49,7 @@ def write_checkpoint(folder: Path, vector: Floats, facts: CheckpointFacts) -> No
     for others the rows are the pair. Its formula reduces to σ(vector · e) for the trained pair: the strong model's row
     is (1, 0), the weak one's (0, 1) and the others are 0, the first row of the projection is ``vector`` and the second
     is 0.
-
-    Args:
-        folder: created if need be.
-        vector: shape (text_dim,), slope and intercept included.
-        facts: metadata.
-
-    Raises:
-        ConfigError: the pair is one model twice.
+    The vector, shape (text_dim,), includes slope and intercept. Raises ConfigError where the pair is one model twice.
     """
     pair = (facts.strong_model, facts.weak_model)
     if pair[0] == pair[1]:
@@ -90,13 +73,9 @@ def write_model_vectors(
     RouteLLM's formula normalises the rows of ``P``, so each row is a model's vector over the longest one's length, with
     a last component that makes its own length 1 and that the classifier passes over.
 
-    Args:
-        folder: created if need be.
-        models: M names.
-        vectors: shape (M, k); σ((vectors[s] - vectors[w]) · projection · e) is what RouteLLM scores.
-        projection: shape (k, text_dim).
-        facts: metadata; the pair is the one that is scored unless the router is told otherwise.
-        reference: projected embeddings of reference prompts, shape (r, k), from which the quantiles of any pair follow.
+    With ``vectors``, shape (M, k), and ``projection``, shape (k, text_dim), RouteLLM scores
+    σ((vectors[s] - vectors[w]) · projection · e). From ``reference``, projected embeddings of reference prompts, shape
+    (r, k), follow the quantiles of any pair.
     """
     length = max(float(np.linalg.norm(vectors, axis=1).max()), 1e-6)
     scaled = vectors / length

@@ -1,23 +1,26 @@
-"""Utilities of models as an ``mf`` checkpoint, and back to where further models can be fitted beside them."""
+"""What training of ``mf`` starts from, and utilities of models as vectors of a checkpoint and back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from routellm_core.embeddings.base import Embeddings
+from routellm_core.embeddings import Embedder, Embeddings, load_embedder
 from routellm_core.errors import ConfigError
+from routellm_core.metrics.held_out import LENGTH, SHIPPED, length_scores
+from routellm_core.routers.mf.router import MatrixFactorizationRouter, MfCheckpoint
 from routellm_core.training.comparisons import Comparisons
-from routellm_core.training.mf_start import MfStart
 from routellm_core.training.regression import GainScale, Utilities
 
-__all__ = ["KnownModels", "ModelVectors", "constant_direction", "fitted_vectors"]
+__all__ = ["KnownModels", "MfStart", "ModelVectors", "constant_direction", "fitted_vectors"]
 
 Floats = npt.NDArray[np.float64]
+_SHIPPED: Final = ("default", "minilm")
 _LATENT: Final = 32
 """Least length of a model's vector, so that models added later have directions of their own to differ in."""
 _REFERENCE: Final = 1000
@@ -60,15 +63,10 @@ def fitted_vectors(
     prior: Floats | None,
     seed: int,
 ) -> ModelVectors:
-    """Return a fit of models as vectors; only differences count, so the vectors are around 0, where they are shortest.
+    """Return a fit of M models as vectors; only differences count, so they are around 0, where they are shortest.
 
-    Args:
-        models: M names.
-        utilities: of them.
-        scale: from gains to probabilities.
-        embeddings: of the training prompts, shape (p, d).
-        prior: a direction that models added later may differ in, shape (d,), or None.
-        seed: chooses the reference prompts.
+    ``embeddings`` are the training prompts', shape (p, d), of which ``seed`` chooses the reference prompts; models that
+    are added later may differ in the direction ``prior``, shape (d,).
     """
     constant = constant_direction(embeddings)
     vectors = scale.slope * (utilities.directions + utilities.offsets[:, None] * constant)
@@ -86,35 +84,94 @@ def fitted_vectors(
     )
 
 
+class _Remembering:
+    """An embedder that embeds each text once: folds, the router to beat and the card all ask for the same ones."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder, self._known = embedder, dict[str, npt.NDArray[np.float32]]()
+
+    @property
+    def name(self) -> str:
+        return self._embedder.name
+
+    @property
+    def dimension(self) -> int | None:
+        return self._embedder.dimension
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        new = list(dict.fromkeys(text for text in texts if text not in self._known))
+        if new or not texts:
+            vectors = self._embedder.embed(new)
+            self._known.update(zip(new, vectors, strict=True))
+            if not texts:
+                return vectors
+        return np.stack([self._known[text] for text in texts])
+
+
+@dataclass(frozen=True, eq=False)
+class MfStart:
+    """What training starts from."""
+
+    embedder: Embedder  # of the prompts
+    prior: Floats | None  # direction to start from, shape (d,), or None
+    router: MatrixFactorizationRouter | None  # the router to compare with, if there is one
+    checkpoint: MfCheckpoint | None  # what was named to start from, or None
+
+    @classmethod
+    def load(
+        cls,
+        start: str | Path | None,
+        embedder: str | Mapping[str, Any] | Embedder | None,
+        pair: tuple[str, str],
+    ) -> MfStart:
+        """Load a checkpoint, with the direction of ``pair`` where it has both models, or the embedder alone.
+
+        Raises ConfigError for an embedder that the checkpoint was not trained with.
+        """
+        if start is not None:
+            checkpoint = MfCheckpoint.load(start)
+            scored = pair if set(pair) <= set(checkpoint.trained_models) else checkpoint.pair
+            loaded = _Remembering(load_embedder(checkpoint.embedder if embedder is None else embedder))
+            router = MatrixFactorizationRouter(
+                checkpoint_path=start, embedder=loaded, strong_model=scored[0], weak_model=scored[1]
+            )
+            return cls(loaded, checkpoint.fold(*scored).astype(np.float64), router, checkpoint)
+        loaded = _Remembering(load_embedder("static" if embedder is None else embedder))
+        shipped = next((name for name in _SHIPPED if MfCheckpoint.load(name).embedder == loaded.name), None)
+        beaten = MatrixFactorizationRouter(checkpoint_path=shipped, embedder=loaded) if shipped else None
+        return cls(loaded, None, beaten, None)
+
+    def adds(self, models: Sequence[str]) -> tuple[str, ...]:
+        """Return the models among ``models`` that the checkpoint could get vectors for, beside those that it has.
+
+        None where it holds one pair alone, where all are in it, or where none is and so nothing ties them to it.
+        """
+        if self.checkpoint is None or not self.checkpoint.gain_slope:
+            return ()
+        new = tuple(model for model in models if model not in self.checkpoint.trained_models)
+        return new if len(new) < len(models) else ()
+
+    def others(self, prompts: Sequence[str]) -> dict[str, Floats]:
+        """Return scores of the routers to beat, shape (n,) each."""
+        found = {} if self.router is None else {SHIPPED: np.asarray(self.router.score(prompts), dtype=np.float64)}
+        return {**found, LENGTH: length_scores(prompts)}
+
+
 @dataclass(frozen=True, eq=False)
 class KnownModels:
-    """What a checkpoint of many models holds: M models, k components, r reference prompts.
+    """What a checkpoint of many models holds: M models, k components, r reference prompts."""
 
-    Attributes:
-        models: M names.
-        vectors: shape (M, k), in log-odds.
-        projection: shape (k, d).
-        scale: from gains to probabilities.
-        reference: shape (r, k).
-        counts: rows and prompts by model.
-        base: its embedder.
-    """
-
-    models: tuple[str, ...]
-    vectors: Floats
-    projection: Floats
-    scale: GainScale
-    reference: Floats
-    counts: Mapping[str, Any]
-    base: MfStart
+    models: tuple[str, ...]  # M names
+    vectors: Floats  # shape (M, k), in log-odds
+    projection: Floats  # shape (k, d)
+    scale: GainScale  # from gains to probabilities
+    reference: Floats  # shape (r, k)
+    counts: Mapping[str, Any]  # rows and prompts by model
+    base: MfStart  # its embedder
 
     @classmethod
     def of(cls, base: MfStart) -> KnownModels:
-        """Take them from the checkpoint that training starts from.
-
-        Raises:
-            ConfigError: it holds no vectors that others could be fitted beside.
-        """
+        """Take them from the checkpoint that training starts from, or raise ConfigError where it holds no vectors."""
         loaded = base.checkpoint
         if loaded is None or not loaded.gain_slope or loaded.projection is None or loaded.reference is None:
             raise ConfigError("models can only be added to a checkpoint of many models; train all of them anew")
@@ -132,9 +189,7 @@ class KnownModels:
     def prior(self, comparisons: Comparisons, values: Floats) -> Utilities:
         """Return the models' utilities, a new model's being those of a known one of its quality.
 
-        Args:
-            comparisons: of new models with known ones.
-            values: the prompts' components, shape (p, k).
+        ``values`` are the components of the comparisons' prompts, shape (p, k).
         """
         vectors = self.vectors / self.scale.slope
         levels = (values @ vectors.T).mean(axis=0)
@@ -146,7 +201,8 @@ class KnownModels:
                 directions[place] = vectors[self.models.index(model)]
         known = np.isin(np.array(comparisons.models), self.models)
         for place in map(int, np.flatnonzero(~known)):
-            quality = _quality(comparisons, place, known, values @ directions.T)
+            # A model better or worse than all known ones is taken for the nearest: beyond them nothing is known.
+            quality = np.clip(_quality(comparisons, place, known, values @ directions.T), levels.min(), levels.max())
             directions[place] = vectors.mean(axis=0) + slope * (quality - levels.mean())
         return Utilities(directions, np.zeros(len(directions)))
 

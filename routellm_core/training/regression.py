@@ -54,15 +54,10 @@ _STRETCH: Final = (0.25, 10.0)
 
 @dataclass(frozen=True)
 class GainScale:
-    """From an expected gain to a probability.
+    """From an expected gain to a probability."""
 
-    Attributes:
-        slope: log-odds per unit of gain, positive.
-        tie_margin: log-odds that a tie takes from a win.
-    """
-
-    slope: float
-    tie_margin: float
+    slope: float  # log-odds per unit of gain, positive
+    tie_margin: float  # log-odds that a tie takes from a win
 
     def scores(self, gain: Floats) -> Floats:
         """Return P(the first model strictly beats the second), of the shape of ``gain``."""
@@ -84,15 +79,10 @@ class Utilities:
 class GainRegression:
     """Comparisons of M models on p prompts, and what is believed of them beforehand.
 
-    Args:
-        comparisons: n comparisons.
-        embeddings: of the prompts, shape (p, d).
-        prior: utilities before any row; of models that are fitted the level does not count.
-        explained: share of the gain's variance that the prompt is believed to explain beyond that.
-        fitted: shape (M,); the other models keep their prior as it is. None fits all.
-
-    Raises:
-        ConfigError: all embeddings are equal, so that any router would be constant.
+    ``embeddings`` have shape (p, d). ``prior`` are utilities before any row; of models that are fitted, as ``fitted``,
+    shape (M,), says, the level does not count, and the others keep it as it is; None fits all. The prompt is believed
+    to explain a share ``explained`` of the gain's variance beyond that. Raises ConfigError where all embeddings are
+    equal, so that any router would be constant.
     """
 
     def __init__(
@@ -198,12 +188,7 @@ def fitted_regression(
     The penalty is the strongest one, unless a weaker one's squared error on held-out prompts is lower by more than its
     standard error, groups of prompts being independent. For a fold's own utilities its rows have no say in that choice.
 
-    Args:
-        comparisons: see :class:`GainRegression`, as for the others.
-        embeddings: of the prompts.
-        prior: utilities before any row.
-        folds: of the prompts, shape (p,).
-        fitted: models that are fitted.
+    Arguments are those of :class:`GainRegression`, and the folds of the prompts, shape (p,).
     """
     tried = [
         GainRegression(comparisons, embeddings, prior, explained=explained, fitted=fitted) for explained in EXPLAINED
@@ -237,11 +222,7 @@ def prior_of(comparisons: Comparisons, direction: Floats | None, embeddings: npt
 
     Two models' utilities differ by ``PRIOR_CORRELATION`` standard deviations of the gain per standard deviation of the
     router's log-odds, the first being the strong one. Of more models, those that differ more in quality differ more.
-
-    Args:
-        comparisons: whose models, and gains.
-        direction: of the log-odds of the router that training starts from, shape (d,), or None.
-        embeddings: of the prompts, shape (p, d).
+    ``direction``, shape (d,), is that of the router's log-odds; ``embeddings``, shape (p, d), are the prompts'.
     """
     models = len(comparisons.models)
     nothing = Utilities(np.zeros((models, embeddings.shape[1])), np.zeros(models))
@@ -263,13 +244,9 @@ def calibrated_scale(expected: Floats, gain: Floats, weights: Floats, *, both_wa
     """Make a probability of "strictly wins" of the expected gain, by logistic regression on held-out rows.
 
     The slope is a multiple of the labels' own, cov(win, gain) / var(gain) in log-odds, which a ridge's expectation
-    would have were it right; the multiple is believed to be 1, within a factor of e, and bounded.
-
-    Args:
-        expected: expected gain of each comparison, shape (n,), by fits that did not see it.
-        gain: as measured.
-        weights: of the comparisons.
-        both_ways: whether a comparison also says whether its second model won, so that one margin holds for all pairs.
+    would have were it right; the multiple is believed to be 1, within a factor of e, and bounded. ``expected`` is each
+    comparison's gain, shape (n,), by fits that did not see it, ``gain`` the measured one. ``both_ways`` also counts
+    whether the second model won, so that one margin holds for all pairs.
     """
     optimize = import_extra("scipy.optimize", extra="train", purpose="Calibrating mf")
     if both_ways:

@@ -8,17 +8,14 @@ cross-entropy over the five score tokens alone, which is the softmax that the ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from routellm_core._files import resolve_checkpoint
-from routellm_core.errors import ConfigError
-from routellm_core.routers.transformer.batching import resolve_device, torch
+from routellm_core.routers.transformer.batching import torch
 from routellm_core.routers.transformer.causal_llm import CausalLLMRouter
 from routellm_core.routers.transformer.prefix import last_logits
 from routellm_core.routers.transformer.prompt import (
@@ -28,100 +25,18 @@ from routellm_core.routers.transformer.prompt import (
     ClassifierEncoder,
     ClassifierPrompt,
 )
-from routellm_core.rows.labelled import PairRows, TrainingRows
-from routellm_core.training.base import Provenance, TrainedRouter
-from routellm_core.training.finetuning.base_models import load_base
-from routellm_core.training.finetuning.loop import Encoded, seeded
-from routellm_core.training.finetuning.options import FinetuningOptions, FinetuningProgress
-from routellm_core.training.finetuning.transformer import SplitRows, TransformerTraining
+from routellm_core.rows.labelled import PairRows
+from routellm_core.training.finetuning.learner import Encoded, Learner
+from routellm_core.training.finetuning.loop import seeded
+from routellm_core.training.finetuning.options import CausalLLMOptions
+from routellm_core.training.finetuning.transformer import Recipe
 
 __all__ = ["CausalLLMOptions", "score_labels", "train_causal_llm"]
 
 _MAX_TOKENS: Final = 1024
-_SCORES: Final = ("outcome", "quality")
-Ints = npt.NDArray[np.intp]
 
 
-@dataclass(frozen=True, kw_only=True)
-class CausalLLMOptions(FinetuningOptions):
-    """How to train.
-
-    Attributes:
-        scores: how a row becomes a score, ``"outcome"`` or ``"quality"``; see :func:`score_labels`.
-        messages: a folder with ``system_ft_v5.txt`` and ``classifier_ft_v5.txt``; None takes the base's, or this
-            package's own where it has none.
-    """
-
-    scores: str = "outcome"
-    messages: Path | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.scores not in _SCORES:
-            raise ConfigError(f"scores {self.scores!r} is not one of {', '.join(_SCORES)}")
-
-
-def train_causal_llm(
-    rows: TrainingRows,
-    *,
-    output: str | Path,
-    strong_model: str,
-    weak_model: str,
-    base: str | Path,
-    options: CausalLLMOptions | None = None,
-    test: TrainingRows | None = None,
-    seed: int = 0,
-    provenance: Provenance | None = None,
-    on_progress: Callable[[FinetuningProgress], None] | None = None,
-    restart: bool = False,
-) -> TrainedRouter:
-    """Fine-tune every weight (or train from scratch) and write a folder that ``causal_llm`` loads.
-
-    Score tokens and the chat format's markers are added where the base lacks them. A training that was interrupted goes
-    on where its state in ``output`` was saved; see ``Finetuning``.
-
-    Args:
-        rows: labelled rows; those about the pair are used.
-        output: the folder.
-        strong_model: name of the strong model in the rows.
-        weak_model: name of the weak model.
-        base: folder or Hub id of a causal language model with a tokenizer.
-        options: how to train.
-        test: rows to measure on; None holds out a tenth.
-        seed: of the split, the order of batches, new weights and dropout.
-        provenance: what the card says of the data.
-        on_progress: called after each step and each epoch.
-        restart: discard the state of an interrupted training.
-
-    Raises:
-        ConfigError: too few rows, labels all alike, a prompt in both splits, or an interrupted training with other rows
-            or options in the folder.
-        CheckpointError: the base is missing, unsafe, quantised or no causal language model.
-        MissingExtraError: PyTorch or transformers is not installed.
-    """
-    chosen = CausalLLMOptions() if options is None else options
-    split = SplitRows.of(rows, test, strong_model=strong_model, weak_model=weak_model, seed=seed)
-    training = TransformerTraining(
-        router="causal_llm",
-        models=(strong_model, weak_model),
-        rows=split,
-        labels=score_labels(split.pairs, chosen.scores) - 1,
-        options=chosen,
-        output=Path(output),
-        start=Path(base).name,
-        opening=(
-            f"A causal language model that says from 1 to 5 how well {weak_model} (weak) will answer beside "
-            f"{strong_model} (strong). The score is 1 − P(4 or 5)."
-        ),
-        seed=seed,
-        reading={"exact": False},  # what was trained, and stopped by, is the score after the header
-        start_learner=lambda: _Grader(resolve_checkpoint(base), chosen, seed),
-        load_router=lambda folder: CausalLLMRouter(checkpoint_path=folder, device=chosen.device),
-    )
-    return training.run(provenance=provenance, on_progress=on_progress, restart=restart)
-
-
-def score_labels(rows: PairRows, scores: str = "outcome") -> Ints:
+def score_labels(rows: PairRows, scores: str = "outcome") -> npt.NDArray[np.intp]:
     """Return the score that a row teaches, shape (n,), from 1 to 5; 4 and 5 say that the weak model is good enough.
 
     - ``"outcome"``: 5 where the weak model is better, 4 for a tie. Where the strong model is better, 3, 2 or 1: its
@@ -141,27 +56,25 @@ def score_labels(rows: PairRows, scores: str = "outcome") -> Ints:
     return np.asarray(np.where(rows.gain > 0.0, 4 - thirds, np.where(rows.gain < 0.0, 5, 4)), dtype=np.intp)
 
 
-class _Grader:
+class _Grader(Learner):
     """A causal language model with the classifier's messages."""
 
     def __init__(self, source: Path, options: CausalLLMOptions, seed: int) -> None:
-        device = resolve_device(options.device)
         messages = options.messages or (source if ClassifierPrompt.is_in(source) else None)
         prompt = DEFAULT_MESSAGES if messages is None else ClassifierPrompt.load(Path(messages), LLAMA_3)
         with seeded(seed):
-            self._base = load_base("AutoModelForCausalLM", source, from_scratch=options.from_scratch)
-            self._encoder = ClassifierEncoder(self._base.tokenizer, prompt, SCORE_TOKENS, add_markers=True)
-            model, size = self._base.model, len(self._base.tokenizer)
+            super().__init__("AutoModelForCausalLM", source, options)
+            self._encoder = ClassifierEncoder(self.tokenizer, prompt, SCORE_TOKENS, add_markers=True)
+            model, size = self.model, len(self.tokenizer)
             # Many models have more embeddings than tokens; those that are left over serve as well.
             if model.get_input_embeddings().weight.shape[0] < size:
                 # Drawn as the model's first ones were. The mean of the others, transformers' default, may be nearly
                 # zero, which a normalisation blows up: its gradient drowns all others when gradients are clipped.
                 model.resize_token_embeddings(size, mean_resizing=False)
-        limit = getattr(model.config, "max_position_embeddings", None) or self._base.tokenizer.model_max_length
+        limit = getattr(model.config, "max_position_embeddings", None) or self.tokenizer.model_max_length
         wanted = min(int(limit), _MAX_TOKENS) if options.max_tokens is None else options.max_tokens
         self.max_tokens = self._encoder.limit_to(int(limit), wanted)
-        self.base = self._base.digest
-        self.model: Any = model.to(device)
+        model.to(self.device)
 
     def encode(self, prompts: Sequence[str]) -> list[Encoded]:
         header = self._encoder.header
@@ -179,10 +92,24 @@ class _Grader:
         return each[:, -1] + each[:, :-1].mean(dim=1)
 
     def save(self, folder: Path) -> None:
-        self._base.save(folder)
+        super().save(folder)
         self._encoder.prompt.save(folder)
 
     def _logits(self, batch: Sequence[Encoded], count: int) -> Any:
         """Logits at the last ``count`` positions, each of which predicts what comes after it."""
         sequences = [row["input_ids"] for row in batch]
         return last_logits(self.model, sequences, count=count, pad_id=self._encoder.pad_id, use_cache=False)
+
+
+train_causal_llm: Final = Recipe(
+    router=CausalLLMRouter,
+    options=CausalLLMOptions,
+    opening=(
+        "A causal language model that says from 1 to 5 how well {weak} (weak) will answer beside {strong} (strong). "
+        "The score is 1 − P(4 or 5)."
+    ),
+    labels=lambda rows, options: score_labels(rows, options.scores) - 1,
+    learner=_Grader,
+    reading={"exact": False},  # what was trained, and stopped by, is the score after the header
+)
+"""Writes a folder that ``causal_llm`` loads; see :meth:`Recipe.__call__`."""

@@ -14,11 +14,17 @@ from routellm_core._publish import check_writable_folder, publish
 from routellm_core.embeddings import Embedder
 from routellm_core.metrics.scores import sigmoid
 from routellm_core.rows.labelled import PairRows, TrainingRows, pair_rows
-from routellm_core.training.base import Provenance, TrainedRouter, measured, recorded_facts
-from routellm_core.training.cards import models_card_text, rows_card_text
+from routellm_core.training.base import (
+    Provenance,
+    TrainedRouter,
+    measured,
+    models_card_text,
+    recorded_facts,
+    rows_card_text,
+)
 from routellm_core.training.checks import RARE, check_pair_rows, check_rows, refuse_leakage
 from routellm_core.training.comparisons import Comparisons, comparisons_of, models_named
-from routellm_core.training.crossfit import grouped_folds
+from routellm_core.training.crossfit import TEST_SPLIT, CrossFit, group_numbers, grouped_folds
 from routellm_core.training.held_out_pairs import HeldOutUtilities, Pair, measured_pairs
 from routellm_core.training.matrix_factorization import (
     CheckpointFacts,
@@ -26,8 +32,7 @@ from routellm_core.training.matrix_factorization import (
     write_checkpoint,
     write_model_vectors,
 )
-from routellm_core.training.mf_start import MfStart
-from routellm_core.training.mf_vectors import KnownModels, ModelVectors, constant_direction, fitted_vectors
+from routellm_core.training.mf_vectors import KnownModels, MfStart, ModelVectors, constant_direction, fitted_vectors
 from routellm_core.training.regression import (
     GainRegression,
     GainScale,
@@ -92,12 +97,7 @@ def train_matrix_factorization(
     regression, crossed = fitted_regression(task.comparisons, task.values, task.prior, folds, fitted=task.fitted)
     scale = task.scale(regression, crossed.held_out)
     utilities = regression.utilities()
-    if test is None:
-        held_out = HeldOutUtilities.cross_validated(task.comparisons, crossed, scale, base.others)
-    else:
-        held_out = HeldOutUtilities.on_test_rows(
-            test, task.comparisons.models, lambda prompts: utilities.of(task.features(prompts)), scale, base.others
-        )
+    held_out = _held_out(task, crossed, utilities, scale, test)
     tested = pairs if test is None else pair_rows(test, strong_model=strong_model, weak_model=weak_model)
     default = held_out.of_pair(tested, pair)
     facts = {
@@ -107,38 +107,26 @@ def train_matrix_factorization(
         "held_out": measured(default),
     }
     folder = Path(output)
-    if task.is_pair:
-        _write_pair(folder, task, utilities, scale, facts)
-    else:
+    if not task.is_pair:
         facts |= task.counts(report.models, pairs)
         facts["pairs"] = measured_pairs(rows if test is None else test, task.comparisons, held_out, default=pair)
-        _write_models(folder, task, task.vectors(utilities, scale, seed), facts)
+    _write(folder, task, utilities, scale, facts, seed)
     return TrainedRouter(folder, report, facts, default)
 
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """What is to be fitted: one pair, many models, or new models beside those of a checkpoint.
+    """What is to be fitted: one pair, many models, or new models beside those of a checkpoint."""
 
-    Attributes:
-        pair: the default one.
-        base: what training starts from.
-        comparisons: among the models.
-        values: the prompts' embeddings, or their components where models are added, shape (p, …).
-        prior: utilities before any row.
-        fitted: shape (M,), models that are fitted.
-        known: the checkpoint's models, where some are added.
-        left_out: models with too few prompts.
-    """
-
-    pair: Pair
-    base: MfStart
-    comparisons: Comparisons
+    pair: Pair  # the default one
+    base: MfStart  # what training starts from
+    comparisons: Comparisons  # among the models
+    # the prompts' embeddings, or their components where models are added, shape (p, …)
     values: npt.NDArray[np.floating[Any]]
-    prior: Utilities
-    fitted: npt.NDArray[np.bool_]
-    known: KnownModels | None = None
-    left_out: Mapping[str, int] = field(default_factory=dict)
+    prior: Utilities  # utilities before any row
+    fitted: npt.NDArray[np.bool_]  # shape (M,), models that are fitted
+    known: KnownModels | None = None  # the checkpoint's models, where some are added
+    left_out: Mapping[str, int] = field(default_factory=dict)  # models with too few prompts
 
     @classmethod
     def of(cls, rows: TrainingRows, pair: Pair, models: Sequence[str] | None, base: MfStart, seed: int) -> _Task:
@@ -223,44 +211,56 @@ class _Task:
         return facts
 
 
-def _write_pair(folder: Path, task: _Task, utilities: Utilities, scale: GainScale, facts: Mapping[str, Any]) -> None:
-    direction = scale.slope * (utilities.directions[0] - utilities.directions[1])
-    offset = scale.slope * (utilities.offsets[0] - utilities.offsets[1]) - scale.tie_margin
-    vector = direction + offset * constant_direction(task.values)
-    checkpoint = CheckpointFacts(
-        embedder=task.base.embedder.name,
-        strong_model=task.pair[0],
-        weak_model=task.pair[1],
-        reference_quantiles=reference_quantiles(sigmoid(task.values.astype(np.float64) @ vector)),
-        reference_traffic=f"the {facts['prompts']} training prompts; calibrate on your own traffic where it differs",
-        training=facts,
-    )
-    opening = (
-        f"A router between {task.pair[0]} (strong) and {task.pair[1]} (weak) on the embedder "
-        f"`{task.base.embedder.name}`. The score is the estimated probability that the strong model strictly beats the "
-        "weak one."
-    )
-    card = rows_card_text(folder.name, opening, facts, reference_traffic=checkpoint.reference_traffic)
-    with publish(folder) as staged:
-        write_checkpoint(staged, vector, checkpoint)
-        (staged / "README.md").write_text(card, encoding="utf-8")
+def _held_out(
+    task: _Task, crossed: CrossFit, utilities: Utilities, scale: GainScale, test: TrainingRows | None
+) -> HeldOutUtilities:
+    """Take the predictions of fits without a prompt's fold, or the final fit's on the prompts of a test split."""
+    rows, base = task.comparisons, task.base
+    if test is None:
+        how, scored = f"{int(crossed.folds.max()) + 1}-fold cross-validation", base.others(rows.prompts)
+        return HeldOutUtilities(how, rows.models, rows.prompts, crossed.held_out, scale, rows.group, scored, crossed)
+    place = {prompt: row for row, prompt in enumerate(test.prompts)}
+    prompts, group = tuple(place), group_numbers(test.prompts, test.groups)[list(place.values())]
+    found = utilities.of(task.features(prompts))
+    return HeldOutUtilities(TEST_SPLIT, rows.models, prompts, found, scale, group, base.others(prompts))
 
 
-def _write_models(folder: Path, task: _Task, written: ModelVectors, facts: Mapping[str, Any]) -> None:
-    strong, weak = (written.vectors[written.models.index(model)] for model in task.pair)
-    scores = sigmoid(written.reference @ (strong - weak) - written.scale.tie_margin)
+def _write(
+    folder: Path, task: _Task, utilities: Utilities, scale: GainScale, facts: Mapping[str, Any], seed: int
+) -> None:
+    """Write the checkpoint of one pair, or with a vector per model, and its card."""
+    written = None if task.is_pair else task.vectors(utilities, scale, seed)
+    if written is None:
+        direction = scale.slope * (utilities.directions[0] - utilities.directions[1])
+        offset = scale.slope * (utilities.offsets[0] - utilities.offsets[1]) - scale.tie_margin
+        vector = direction + offset * constant_direction(task.values)
+        scores = sigmoid(task.values.astype(np.float64) @ vector)
+        traffic = f"the {facts['prompts']} training prompts; calibrate on your own traffic where it differs"
+    else:
+        strong, weak = (written.vectors[written.models.index(model)] for model in task.pair)
+        scores = sigmoid(written.reference @ (strong - weak) - scale.tie_margin)
+        traffic = written.traffic
     checkpoint = CheckpointFacts(
         embedder=task.base.embedder.name,
         strong_model=task.pair[0],
         weak_model=task.pair[1],
         reference_quantiles=reference_quantiles(scores),
-        reference_traffic=written.traffic,
+        reference_traffic=traffic,
         training=facts,
-        gain_slope=written.scale.slope,
-        tie_margin=written.scale.tie_margin,
+        gain_slope=None if written is None else scale.slope,
+        tie_margin=0.0 if written is None else scale.tie_margin,
     )
-    vectors = (written.vectors, written.projection)
-    card = models_card_text(folder.name, task.pair, checkpoint.embedder, facts, written.traffic)
     with publish(folder) as staged:
-        write_model_vectors(staged, written.models, *vectors, checkpoint, reference=written.reference)
+        if written is None:
+            write_checkpoint(staged, vector, checkpoint)
+            opening = (
+                f"A router between {task.pair[0]} (strong) and {task.pair[1]} (weak) on the embedder "
+                f"`{checkpoint.embedder}`. The score is the estimated probability that the strong model strictly beats "
+                "the weak one."
+            )
+            card = rows_card_text(folder.name, opening, facts, reference_traffic=traffic)
+        else:
+            vectors = (written.vectors, written.projection)
+            write_model_vectors(staged, written.models, *vectors, checkpoint, reference=written.reference)
+            card = models_card_text(folder.name, task.pair, checkpoint.embedder, facts, traffic)
         (staged / "README.md").write_text(card, encoding="utf-8")

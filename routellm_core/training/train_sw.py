@@ -15,11 +15,10 @@ from routellm_core.embeddings import Embedder, Embeddings, load_embedder
 from routellm_core.metrics.held_out import LENGTH, TRAINED, HeldOut, length_scores
 from routellm_core.routers.sw_ranking.battles import BattleTable, join_battles
 from routellm_core.routers.sw_ranking.router import SimilarityWeightedRouter
-from routellm_core.rows.labelled import MixedRows, PairRows, PreferenceRows, TrainingRows, pair_rows
-from routellm_core.training.base import Provenance, TrainedRouter, measured, recorded_facts
-from routellm_core.training.cards import rows_card_text
-from routellm_core.training.checks import check_pair_rows, check_rows, refuse_leakage
-from routellm_core.training.crossfit import CrossFit, cross_fit, group_numbers, grouped_folds
+from routellm_core.rows.labelled import PairRows, PreferenceRows, TrainingRows, pair_rows
+from routellm_core.training.base import Provenance, TrainedRouter, measured, recorded_facts, rows_card_text
+from routellm_core.training.checks import check_pair_rows, check_rows, parts_of, refuse_leakage
+from routellm_core.training.crossfit import TEST_SPLIT, CrossFit, cross_fit, group_numbers, grouped_folds
 from routellm_core.training.matrix_factorization import reference_quantiles
 
 __all__ = ["train_similarity_index"]
@@ -52,7 +51,7 @@ def train_similarity_index(
         weak_model: name of the weak model.
         embedder: what embeds the battles' prompts.
         num_tiers: tiers that the models are split into.
-        dtype: how embeddings are stored: ``float32``, ``float16`` or ``int8``; None decides by size.
+        dtype: how embeddings are stored: ``float32`` or ``int8``; None decides by size.
         test: rows to measure on; None measures by cross-validation.
         seed: of the folds.
         provenance: what the card says of the data.
@@ -88,8 +87,7 @@ def train_similarity_index(
         tested = pair_rows(test, strong_model=strong_model, weak_model=weak_model)
         refuse_leakage(rows, tested)
         groups = group_numbers(tested.prompts, tested.groups)
-        how = "Rows of a test split that shares no prompt with the training rows"
-        held_out = _held_out(tested, np.asarray(router.score(tested.prompts)), models, how, groups=groups)
+        held_out = _held_out(tested, np.asarray(router.score(tested.prompts)), models, TEST_SPLIT, groups=groups)
     facts = recorded_facts(pairs, provenance, warnings, seed=seed)
     facts["held_out"] = measured(held_out)
     folder = Path(output)
@@ -108,9 +106,8 @@ def train_similarity_index(
 
 def _battles(rows: TrainingRows, models: tuple[str, str]) -> BattleTable:
     """Return battles of all models where rows are preferences, and of the pair where they are something else."""
-    parts = rows.parts if isinstance(rows, MixedRows) else (rows,)
     tables = []
-    for part in parts:
+    for part in parts_of(rows):
         if isinstance(part, PreferenceRows):
             model_a, model_b, gain = list(part.model_a), list(part.model_b), part.outcome - 0.5
         else:

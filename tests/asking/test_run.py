@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from routellm_core.asking.calls import CallLimits, Calls
+from routellm_core.asking.calls import CallLimits, Calls, Outcome, run_all
 from routellm_core.asking.labels import LabelRun
 from routellm_core.asking.prompts import LabelModels, LabelPrompt
-from routellm_core.asking.run import Outcome, run_all
 from routellm_core.asking.store import RecordFile
 from routellm_core.backends.base import ModelSettings
 from routellm_core.backends.chat import LiteLLMBackend

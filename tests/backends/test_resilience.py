@@ -10,8 +10,8 @@ import pytest
 
 from routellm_core import ConfigError, ResiliencePolicy
 from routellm_core.backends import cooldown, resilience
+from routellm_core.backends.caller import aopened, opened
 from routellm_core.backends.cooldown import CoolDowns
-from routellm_core.backends.openings import aopened, opened
 from routellm_core.backends.resilience import Course, Rung, arun, run
 from routellm_core.errors import BackendError
 from routellm_core.providers.errors import timed_out

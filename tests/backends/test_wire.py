@@ -28,7 +28,7 @@ async def call(
     client = ModelClient()
     try:
         answer = await WireBackend(operation, client).acomplete(model, {"model": "auto", **SAID[operation], **fields})
-        return answer if isinstance(answer, WireAnswer) else [piece async for piece in answer]
+        return answer if isinstance(answer, WireAnswer) else [events.raw async for events in answer]
     finally:
         await client.aclose()
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from routellm_core.calibration import RankedScores
-from routellm_core.calibration.intervals import normal_quantile, rows_for_margin, share_estimate, threshold_estimate
+from routellm_core.calibration.sample import normal_quantile, rows_for_margin, share_estimate, threshold_estimate
 
 
 @pytest.mark.parametrize(("k", "n", "m"), [(0, 50, 50), (1, 50, 10), (500, 1000, 1000), (49, 50, 100), (3, 10, 5000)])

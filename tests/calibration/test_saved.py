@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from routellm_core.calibration import Calibration, PromptCosts, calibrate_cost, calibrate_share
+from routellm_core.calibration import Calibration, PromptCosts, calibrate_cost, calibrate_share, threshold_for_share
 from routellm_core.errors import CalibrationError, OutputError
 from routellm_core.routers.random import RandomRouter
 from routellm_core.testing import FixedScoreRouter
@@ -49,7 +49,7 @@ def test_the_file_names_router_checkpoint_data_and_date(tmp_path: Path) -> None:
 
 def test_its_quantiles_give_the_threshold_that_was_calibrated() -> None:
     direct = calibrate_share(SCORES, 0.5).threshold.value
-    assert calibration().threshold_for(0.5) == pytest.approx(direct, abs=1e-3)
+    assert threshold_for_share(calibration().quantiles, 0.5) == pytest.approx(direct, abs=1e-3)
 
 
 def test_another_checkpoint_and_another_router_are_refused() -> None:

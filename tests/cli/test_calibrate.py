@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from routellm_core import calibrate_threshold, cli, load_router
-from routellm_core.calibration import Calibration
+from routellm_core.calibration import Calibration, threshold_for_share
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 PRICES = ("--strong-price", "10,30", "--weak-price", "0.6,0.6")
@@ -145,7 +145,7 @@ def test_own_prompts_give_intervals_and_a_curve_and_resume(routellm: Run, labell
     routed = routellm(
         "route", "prove it", "--threshold", "30%", "--json", environment={"ROUTELLM_CALIBRATION": "c.json"}
     )
-    assert json.loads(routed.stdout)["threshold"] == pytest.approx(saved.threshold_for(0.3))
+    assert json.loads(routed.stdout)["threshold"] == pytest.approx(threshold_for_share(saved.quantiles, 0.3))
 
 
 def test_a_budget_and_a_quality(here: Run, labelled: Path) -> None:

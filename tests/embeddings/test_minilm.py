@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from routellm_core.embeddings.base import Embedder
+from routellm_core.embeddings.content import ContentReader
 from routellm_core.embeddings.minilm import MiniLMEmbedder, _length_sorted_batches, minilm_folder
-from routellm_core.embeddings.surface import standardised_surface
 from routellm_core.errors import CheckpointError, ConfigError, MissingExtraError
 
 AWKWARD = ["", "hi", "\ud800", "中文", "🙂", "\x00", "a" * 100_000, "word " * 3000]
@@ -24,15 +24,15 @@ def embedder():
     return MiniLMEmbedder(threads=2)
 
 
-def test_layout_semantic_surface_constant(embedder):
+def test_layout_semantic_content_opinions_constant(embedder):
     texts = ["What is the capital of France?"]
     vectors = embedder.embed(texts)
     assert isinstance(embedder, Embedder)
-    assert embedder.name == "minilm-v1"
+    assert embedder.name == "minilm-v2"
     assert vectors.shape == (1, embedder.dimension)
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors[:, :384], axis=1), np.sqrt(384), rtol=1e-5)
-    np.testing.assert_array_equal(vectors[:, 384:-1], standardised_surface(texts))
+    np.testing.assert_array_equal(vectors[:, 384:-4], ContentReader().read(texts).features)
     np.testing.assert_array_equal(vectors[:, -1], 1.0)
 
 
@@ -62,11 +62,11 @@ def test_an_empty_batch_has_no_rows(embedder):
     assert embedder.embed([]).shape == (0, embedder.dimension)
 
 
-def test_the_model_reads_128_tokens_only(embedder):
+def test_the_model_reads_the_first_126_tokens_only(embedder):
     long = "word " * 200
     first, second = embedder.embed([long + "alpha", long + "omega"])
     np.testing.assert_allclose(first[:384], second[:384], atol=2e-4)
-    assert "128 tokens" in embedder.prompt_limit
+    assert "126 tokens" in embedder.prompt_limit
 
 
 def test_threads_get_the_same_vectors(embedder):

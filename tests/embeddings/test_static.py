@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -7,13 +6,13 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from research.distill_static import quantise
+from research.static_asset import write_static
 from routellm_core.embeddings.base import Embedder
+from routellm_core.embeddings.content import CONTENT_NAMES, ContentReader
+from routellm_core.embeddings.opinions import OPINION_NAMES, zero_heads
 from routellm_core.embeddings.static import StaticEmbedder
-from routellm_core.embeddings.surface import standardised_surface, surface_dimension
 from routellm_core.errors import CheckpointError
 
-save_file = pytest.importorskip("safetensors.numpy").save_file
 AWKWARD = ["", "hi", "\ud800", "中文", "🙂", "\x00", "a" * 100_000, "What is 2 + 2?", "word " * 3000]
 
 
@@ -27,31 +26,48 @@ def tiny_folder(tmp_path):
     """Three tokens in two dimensions: [UNK], red, blue."""
     tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "red": 1, "blue": 2}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    save_file(quantise(np.array([[1, 1], [2, 0], [0, 1]], dtype=np.float32)), tmp_path / "model.safetensors")
-    (tmp_path / "config.json").write_text(json.dumps({"name": "tiny-v1", "semantic_scale": 2.0}))
-    return tmp_path
+    content = len(CONTENT_NAMES)
+    fitted = {
+        "word_weights": np.array([0.0, 1.0, 3.0]),
+        "means": np.zeros(content),
+        "scales": np.ones(content),
+        **{f"heads.{name}": array for name, array in zero_heads(2 + content).items()},
+    }
+    write_static(
+        tmp_path,
+        table=np.array([[1, 1], [2, 0], [0, 1]], dtype=np.float32),
+        tokenizer_json=tokenizer.to_str(),
+        fitted=fitted,
+        config={"name": "tiny-v1"},
+    )
+    yield tmp_path
+    ContentReader.forget()
 
 
 def test_it_is_an_embedder_with_a_versioned_name(embedder):
     assert isinstance(embedder, Embedder)
-    assert embedder.name == "static-v1"
-    assert embedder.dimension == 256 + surface_dimension() + 1
+    assert embedder.name == "static-v2"
+    assert embedder.dimension == 256 + len(CONTENT_NAMES) + len(OPINION_NAMES) + 1
+    assert embedder.semantic_dimension == 256
 
 
-def test_layout_semantic_surface_constant(embedder):
+def test_layout_semantic_content_opinions_constant(embedder):
     vectors = embedder.embed(["What is the capital of France?"])
     assert vectors.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(vectors[:, :256], axis=1), 16.0, rtol=1e-5)
-    np.testing.assert_array_equal(vectors[:, 256:-1], standardised_surface(["What is the capital of France?"]))
+    content = ContentReader().read(["What is the capital of France?"])
+    np.testing.assert_array_equal(vectors[:, 256:-4], content.features)
+    assert np.abs(vectors[:, -4:-1]).max() < 6.0
     np.testing.assert_array_equal(vectors[:, -1], 1.0)
 
 
 def test_vectors_by_hand(tiny_folder):
     embedder = StaticEmbedder(folder=tiny_folder)
     vectors = embedder.embed(["red", "red blue blue", "unknown", ""])[:, :2]
-    expected = [[2, 0], [2 / np.sqrt(2)] * 2, [2 / np.sqrt(2)] * 2, [2 / np.sqrt(2)] * 2]  # length 2, direction of sums
-    np.testing.assert_allclose(vectors, expected, rtol=1e-6)
+    expected = [[np.sqrt(2), 0], [1, 1], [1, 1], [1, 1]]  # length √2, direction of sums
+    np.testing.assert_allclose(vectors, expected, rtol=1e-2)  # int8
+    words = ContentReader(tiny_folder).read(["red", "blue blue red"]).word_score
+    np.testing.assert_allclose(words, [1.0, 4.0 / np.sqrt(2)], rtol=1e-3)  # distinct tokens over their root
     assert embedder.name == "tiny-v1"
 
 

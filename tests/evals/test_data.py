@@ -17,33 +17,29 @@ FILES = {"a/one.csv": b"one," * 5000, "b/two.jsonl": b"{}\n" * 100}
 
 
 class _Mirror(BaseHTTPRequestHandler):
-    """Serves FILES, with ranges; can be told to cut an answer short, to refuse, and to serve something else."""
+    """Serves FILES; can be told to cut an answer short, to refuse, and to serve something else."""
 
     cut_next: int | None = None
     statuses: list[int] = []  # noqa: RUF012 (a test's switchboard)
-    ranges: list[str | None] = []  # noqa: RUF012
+    asked: list[str] = []  # noqa: RUF012
     replaced: dict[str, bytes] = {}  # noqa: RUF012
 
     def do_GET(self) -> None:
         kind = type(self)
-        asked = self.headers.get("Range")
-        kind.ranges.append(asked)
+        name = self.path.removeprefix("/files/")
+        kind.asked.append(name)
         if kind.statuses:
             self.send_error(kind.statuses.pop(0))
             return
-        name = self.path.removeprefix("/files/")
         content = kind.replaced.get(name, FILES.get(name))
         if content is None:
             self.send_error(404)
             return
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-        self.send_response(206 if asked else 200)
-        self.send_header("Content-Length", str(len(content) - start))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        body = content[start:]
-        if kind.cut_next is not None:
-            body, kind.cut_next = body[: kind.cut_next], None
-        self.wfile.write(body)
+        self.wfile.write(content[: kind.cut_next])
+        kind.cut_next = None
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -53,7 +49,7 @@ class _Mirror(BaseHTTPRequestHandler):
 def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     files = tuple(DataFile(path, hashlib.sha256(body).hexdigest(), len(body)) for path, body in FILES.items())
     monkeypatch.setattr(data, "manifest", lambda: files)
-    _Mirror.cut_next, _Mirror.statuses, _Mirror.ranges, _Mirror.replaced = None, [], [], {}
+    _Mirror.cut_next, _Mirror.statuses, _Mirror.asked, _Mirror.replaced = None, [], [], {}
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Mirror)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -70,31 +66,22 @@ def test_fetches_everything_once(mirror: str, tmp_path: Path) -> None:
     assert seen == list(FILES)
     assert verify(tmp_path) == {}
     download(tmp_path, base_url=mirror)
-    assert len(_Mirror.ranges) == 2
+    assert len(_Mirror.asked) == 2
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_continues_a_file_that_was_cut_short(mirror: str, tmp_path: Path) -> None:
+def test_a_file_that_was_cut_short_is_fetched_again(mirror: str, tmp_path: Path) -> None:
     _Mirror.cut_next = 7000
     download(tmp_path, base_url=mirror)
-    assert _Mirror.ranges == [None, "bytes=7000-", None]
+    assert _Mirror.asked == ["a/one.csv", "a/one.csv", "b/two.jsonl"]
     assert (tmp_path / "a/one.csv").read_bytes() == FILES["a/one.csv"]
 
 
-def test_continues_after_a_killed_run(mirror: str, tmp_path: Path) -> None:
+def test_a_further_run_fetches_only_what_is_missing(mirror: str, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    (tmp_path / "a/one.csv.part").write_bytes(FILES["a/one.csv"][:4000])
+    (tmp_path / "a/one.csv").write_bytes(FILES["a/one.csv"])
     download(tmp_path, base_url=mirror)
-    assert _Mirror.ranges[0] == "bytes=4000-"
-    assert (tmp_path / "a/one.csv").read_bytes() == FILES["a/one.csv"]
-
-
-def test_a_partial_file_with_other_content_is_thrown_away(mirror: str, tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a/one.csv.part").write_bytes(b"garbage")
-    with pytest.raises(DownloadError, match="SHA-256"):
-        download(tmp_path, base_url=mirror)
-    download(tmp_path, base_url=mirror)
+    assert _Mirror.asked == ["b/two.jsonl"]
     assert verify(tmp_path) == {}
 
 
@@ -114,10 +101,10 @@ def test_a_wrong_file_is_replaced_and_never_kept_under_its_name(mirror: str, tmp
 def test_retries_what_is_transient_only(mirror: str, tmp_path: Path) -> None:
     _Mirror.statuses = [503, 429]
     download(tmp_path, base_url=mirror)
-    _Mirror.statuses, _Mirror.ranges = [404], []
+    _Mirror.statuses, _Mirror.asked = [404], []
     with pytest.raises(DownloadError, match="--data-dir"):
         download(tmp_path / "other", base_url=mirror)
-    assert len(_Mirror.ranges) == 1
+    assert len(_Mirror.asked) == 1
 
 
 def test_the_manifest_is_that_of_the_shared_copy(data_dir: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from routellm_core.cli import evaluate as module
-from routellm_core.cli._several_values import spread_values
+from routellm_core.cli._options import spread_values
 from routellm_core.cli.evaluate import evaluate_app
 from routellm_core.errors import ConfigError
 from routellm_core.evals.evaluate import main

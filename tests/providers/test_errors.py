@@ -81,6 +81,8 @@ def test_every_foreign_exception_gets_a_status(error: Exception, status: int, is
         (400, {"message": "image_url is not supported by this model"}, True),
         (422, {"message": "Unrecognized request argument supplied: logit_bias"}, True),
         (400, {"code": "unsupported_parameter", "message": "Unsupported parameter: 'max_tokens'"}, True),
+        (400, {"message": "Corrupted thought signature."}, True),
+        (400, {"code": "previous_response_not_found", "message": "no such response"}, True),
         (400, {"message": "Invalid value for 'temperature'"}, False),
         (400, {"message": "messages[1].role must be one of user, assistant"}, False),
         (401, {"message": "this key does not support images"}, False),

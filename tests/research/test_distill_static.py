@@ -1,9 +1,9 @@
-import json
-
 import numpy as np
+from tokenizers import Tokenizer, models
 
-from research.distill_static import principal_table, quantise, write_asset
-from routellm_core.embeddings.static import StaticEmbedder
+from research.distill_static import principal_table, quantise
+from research.static_asset import token_counts
+from routellm_core.embeddings.content import COUNT_NAMES
 
 
 def test_the_first_component_carries_the_variance():
@@ -27,29 +27,14 @@ def test_a_row_of_zeros_stays_zero():
     np.testing.assert_array_equal(stored["table"], 0)
 
 
-def test_a_written_asset_loads(tmp_path):
-    vocabulary = {"[UNK]": 0, "red": 1}
-    model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": "[UNK]"}
-    tokenizer = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": {
-            "strategy": {"Fixed": 8},
-            "direction": "Right",
-            "pad_to_multiple_of": None,
-            "pad_id": 0,
-            "pad_type_id": 0,
-            "pad_token": "[UNK]",
-        },
-        "added_tokens": [],
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Whitespace"},
-        "post_processor": None,
-        "decoder": None,
-        "model": model,
-    }
-    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
-    write_asset(np.eye(2, dtype=np.float32), model_folder=tmp_path, output=tmp_path / "asset", name="tiny-v1")
-    embedder = StaticEmbedder(folder=tmp_path / "asset")
-    assert embedder.name == "tiny-v1"
-    np.testing.assert_allclose(embedder.embed(["red red"])[0, :2], [0.0, np.sqrt(2)], rtol=1e-6)
+def test_a_token_counts_for_its_characters():
+    vocabulary = {"[UNK]": 0, "prime": 1, "##ing": 2, "12": 3, "?": 4, "数": 5}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    counts = token_counts(tokenizer)
+    column = {name: place for place, name in enumerate(COUNT_NAMES)}
+    assert (counts[:, column["token"]] == 1).all()
+    assert counts[1, [column["letter"], column["word"], column["long_word"]]].tolist() == [5, 1, 0]
+    assert counts[2, [column["letter"], column["word"]]].tolist() == [3, 0]
+    assert counts[3, [column["digit"], column["number"]]].tolist() == [2, 1]
+    assert counts[4, column["question"]] == 1
+    assert counts[5, [column["ideograph"], column["word"]]].tolist() == [1, 0]

@@ -1,18 +1,20 @@
 """The assets in the package, and training on a small part of the pool."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
+from research.evidence import word_weights
+from research.judged import JUDGED_LICENCES, JudgedRows, judged_frame, judged_rows
 from research.pool import ALLOWED_LICENCES, Pool, load_pool
 from research.report import apgr, apgr_interval
-from research.shipped import train_shipped_mf
-from research.shipped_direction import CORE_SURFACE, fit_difficulty, traffic_prompts
+from research.shipped import Sources, build_static, traffic_prompts, train_shipped_mf
 from research.shipped_sw import train_shipped_sw
+from research.targets import difficulty_rows
 from routellm_core._files import ASSETS
-from routellm_core.embeddings.static import StaticEmbedder
-from routellm_core.embeddings.surface import SURFACE_NAMES
+from routellm_core.embeddings.static import STATIC_FOLDER, StaticEmbedder
 from routellm_core.errors import ConfigError
 from routellm_core.routers.mf.router import MatrixFactorizationRouter, MfCheckpoint
 from routellm_core.routers.sw_ranking.router import SimilarityWeightedRouter
@@ -21,16 +23,22 @@ SHIPPED = ["mf_static", "mf_minilm"]
 
 
 @pytest.fixture(scope="module")
-def small_pool():
+def small_sources():
+    """A small part of the training data, so that training takes seconds."""
     pytest.importorskip("pandas", reason="needs the extra [train]")
     try:
-        pool = load_pool()
-    except ConfigError as error:
+        pool, frame = load_pool(), judged_frame()
+    except (ConfigError, FileNotFoundError) as error:
         pytest.skip(str(error))
     prompts = pool.prompts.groupby("source", group_keys=False).sample(150, random_state=0).reset_index(drop=True)
     kept = set(prompts["prompt_id"])
-    parts = (frame[frame["prompt_id"].isin(kept)].reset_index(drop=True) for frame in (pool.scores, pool.pairs))
-    return Pool(prompts, *parts)
+    parts = (part[part["prompt_id"].isin(kept)].reset_index(drop=True) for part in (pool.scores, pool.pairs))
+    pool = Pool(prompts, *parts)
+    ids = sorted(set(frame.loc[frame["translated"], "prompt_id"]))[:40] + frame["prompt_id"].tolist()[::12]
+    frame = frame[frame["prompt_id"].isin(set(ids))]
+    judged = judged_rows(frame)
+    difficulty, traffic = difficulty_rows(pool, by_category=False), traffic_prompts(pool, frame)
+    return Sources(pool, judged, ["small"] * len(judged.prompts), difficulty, traffic)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -39,7 +47,8 @@ def test_a_shipped_checkpoint_is_complete(name):
     routing = json.loads((ASSETS / name / "routing.json").read_text())
     assert checkpoint.pair == ("gpt-4-1106-preview", "mixtral-8x7b-instruct-v0.1")
     assert checkpoint.reference_quantiles[500] == pytest.approx(0.116, abs=1e-4)
-    assert set(routing["training"]["licences"]) <= ALLOWED_LICENCES
+    added = {"CC-BY-4.0 (prompts of cje_arena)", "this project's own"}
+    assert set(routing["training"]["licences"]) <= ALLOWED_LICENCES | added
     card = (ASSETS / name / "README.md").read_text()
     assert routing["training"]["command"] in card
     assert "MMLU" in card
@@ -47,13 +56,8 @@ def test_a_shipped_checkpoint_is_complete(name):
 
 def test_the_assets_are_small_and_safe():
     files = [file for file in ASSETS.rglob("*") if file.is_file()]
-    mine = [file for file in files if file.relative_to(ASSETS).parts[0].startswith(("mf_", "static_", "surface_"))]
-    assert sum(file.stat().st_size for file in mine) < 9_000_000
-    assert {file.suffix for file in mine} <= {".json", ".safetensors", ".md"}
-
-
-def test_the_core_features_exist():
-    assert set(SURFACE_NAMES) >= CORE_SURFACE
+    assert sum(file.stat().st_size for file in files) < 12_000_000
+    assert {file.suffix for file in files} <= {".json", ".safetensors", ".md"}
 
 
 THREE = [
@@ -79,45 +83,50 @@ def test_the_shipped_index_orders_prompts_sensibly():
     assert max(greeting, question) < middle < proof
 
 
-def test_a_source_that_is_left_out_has_no_influence(small_pool):
-    shifted = small_pool.scores.copy()
-    source = small_pool.prompts.set_index("prompt_id")["source"]
-    inside = shifted["prompt_id"].map(source) == "mmlu_pro"
-    shifted.loc[inside, "score"] = 1.0 - shifted.loc[inside, "score"]
-    embedder = StaticEmbedder()
-    before = fit_difficulty(small_pool, embedder)
-    after = fit_difficulty(Pool(small_pool.prompts, shifted, small_pool.pairs), embedder)
-    assert (before.direction(without="mmlu_pro") == after.direction(without="mmlu_pro")).all()
-    assert not np.allclose(before.direction(), after.direction())
-
-
-def test_the_index_follows_the_difficulty_direction_on_traffic_outside_it(small_pool, tmp_path):
-    embedder = StaticEmbedder()
-    facts = train_shipped_sw(small_pool, embedder, tmp_path / "sw")
-    texts = list(dict.fromkeys(traffic_prompts(small_pool)))
-    assert facts["battles"] == (len(texts) + 1) // 2 // 2 * 2
+def test_the_index_is_made_of_judged_leads_and_repeats_exactly(small_sources, tmp_path):
+    embedder, judged = StaticEmbedder(), small_sources.judged
+    facts = train_shipped_sw(judged, embedder, tmp_path / "sw")
+    chat = np.flatnonzero(~np.isnan(judged.lead) & ~judged.translated)
+    assert facts["battles"] == (len(chat) + 1) // 2 // 2 * 2
     router = SimilarityWeightedRouter(checkpoint_path=tmp_path / "sw", embedder=embedder)
-    embeddings = embedder.embed(texts)
-    difficulty = embeddings @ fit_difficulty(small_pool, embedder).direction()
-    outside = np.argsort(-difficulty, kind="stable")[1::2]
-    scores = router.score([texts[row] for row in outside])
-    assert np.corrcoef(scores, difficulty[outside])[0, 1] > 0.7
-    assert router.reference_quantiles[500] == pytest.approx(np.median(scores), abs=5e-3)  # int8 on disk
-    repeated = train_shipped_sw(small_pool, embedder, tmp_path / "again")
+    outside = chat[np.argsort(-judged.lead[chat], kind="stable")[1::2]]
+    scores = router.score([judged.prompts[row] for row in outside])
+    assert np.corrcoef(scores, judged.lead[outside])[0, 1] > 0.15
+    repeated = train_shipped_sw(judged, embedder, tmp_path / "again")
     assert {**facts, "command": ""} == {**repeated, "command": ""}
     first, second = (tmp_path / name / "index.safetensors" for name in ("sw", "again"))
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_training_repeats_exactly_and_writes_a_loadable_folder(small_pool, tmp_path):
-    embedder = StaticEmbedder()
-    first = train_shipped_mf(small_pool, embedder, tmp_path / "one")
-    second = train_shipped_mf(small_pool, embedder, tmp_path / "two")
-    assert {**first, "command": ""} == {**second, "command": ""}
-    assert (tmp_path / "one/model.safetensors").read_bytes() == (tmp_path / "two/model.safetensors").read_bytes()
-    router = MatrixFactorizationRouter(checkpoint_path=tmp_path / "one")
-    traffic = small_pool.prompts.loc[small_pool.prompts["source"] == "arena55k", "prompt"].tolist()
-    assert np.median(router.score(traffic)) == pytest.approx(0.116, abs=1e-3)
+def test_the_static_asset_and_its_router_repeat_exactly(small_sources, tmp_path):
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+        shutil.copy(STATIC_FOLDER / "model.safetensors", folder)  # the table, which takes minutes to distil
+        build_static(small_sources, folder)
+        train_shipped_mf(small_sources, StaticEmbedder(folder=folder), folder / "mf", static=folder)
+    for file in ("model.safetensors", "tokenizer.json", "mf/model.safetensors"):
+        assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes()
+    router = MatrixFactorizationRouter(checkpoint_path=folders[0] / "mf", embedder=StaticEmbedder(folder=folders[0]))
+    assert np.median(router.score(small_sources.traffic)) == pytest.approx(0.116, abs=1e-3)
+    assert router.score(["hi"])[0] < router.score([THREE[-1]])[0]
+
+
+def test_what_a_word_weighs_follows_from_the_labels():
+    lead = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+    judged = JudgedRows(["x"] * 6, list("abcdef"), lead, np.full(6, np.nan), np.zeros(6, bool), np.array(["en"] * 6))
+    weights = word_weights(judged, [[1, 3], [1], [1, 3], [2], [2, 3], [2]], 5)
+    assert weights[1] > 0 > weights[2]
+    assert weights[0] == weights[4] == 0.0  # never seen
+    assert abs(weights[3]) < weights[1]
+
+
+def test_only_licensed_rows_are_trained_on(small_sources):
+    frame = judged_frame()
+    rows = judged_rows(frame)
+    licensed = frame[frame["data_licence"].isin(JUDGED_LICENCES)]
+    assert set(rows.prompts) <= set(licensed["prompt"])
+    assert not {"vibecheck_arena", "fb_bench"} & set(licensed["source"])
 
 
 def test_apgr_by_hand():

@@ -18,7 +18,9 @@ from fastapi import FastAPI
 from routellm_core.config import RouteLLMConfig, build_controller
 from routellm_core.controller import Controller
 from routellm_core.server.app import create_app
+from routellm_core.server.run import server_config
 from routellm_core.server.settings import ServerSettings
+from routellm_core.testing.local_handlers import Operation
 from routellm_core.testing.local_models import LocalModelServer
 
 UPSTREAM_KEY = "upstream-secret-8f3a"
@@ -44,7 +46,7 @@ class RunningServer:
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self.base_url = f"{self.url}/v1"
-        config = uvicorn.Config(self.app, log_config=None, timeout_graceful_shutdown=20, server_header=False)
+        config = server_config(self.app, settings or ServerSettings(), log_config=None)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
 
@@ -138,9 +140,9 @@ def build() -> Callable[..., RunningServer]:
 
 
 @pytest.fixture
-def upstream() -> Iterator[LocalModelServer]:
+def upstream(operations: Mapping[str, Operation]) -> Iterator[LocalModelServer]:
     """Models of one test's own, whose counters no other test touches."""
-    with LocalModelServer() as server:
+    with LocalModelServer(operations=operations) as server:
         yield server
 
 

@@ -123,9 +123,9 @@ class TestKeys:
 
         monkeypatch.setattr(hmac, "compare_digest", counting)
         access = AccessControl([ClientKey(key=key, name=key) for key in (ALICE, BOB, "carol")])  # type: ignore[arg-type]
-        assert access.admit(f"Bearer {ALICE}").name == ALICE  # type: ignore[union-attr]
+        assert access.key_of(ALICE).name == ALICE  # type: ignore[union-attr]
         with pytest.raises(RequestError):
-            access.admit("Bearer a")
+            access.key_of("a")
         assert len(compared) == 6
         assert {len(digest) for pair in compared for digest in pair} == {32}
 
@@ -178,13 +178,17 @@ class TestLimits:
         serve(strong="openai/nameless", server={"api_keys": [{"key": ALICE, "dollars_per_day": 1}]})
         assert "dollars_per_day does not count openai/nameless, openai/small" in caplog.text
 
-    def test_new_settings_do_not_give_a_new_budget(self) -> None:
-        key = ClientKey(key=ALICE, name="alice", requests_per_minute=1)  # type: ignore[arg-type]
+    async def test_new_settings_do_not_give_a_new_budget(self) -> None:
+        key = ClientKey(key=ALICE, name="alice", requests_per_minute=2, dollars_per_day=1)  # type: ignore[arg-type]
         before = AccessControl([key])
-        before.admit(f"Bearer {ALICE}")
-        renamed = key.model_copy(update={"name": "somebody"})
-        with pytest.raises(RequestError, match="1 requests a minute"):
-            AccessControl([renamed], counted=before).admit(f"Bearer {ALICE}")
+        await before.enter(key)
+        await before.settle(await before.reserve(key, lambda: 0.1), 2.5)
+        renamed = key.model_copy(update={"name": "somebody", "dollars_per_day": 2})
+        after = AccessControl([renamed], counted=before)
+        with pytest.raises(RequestError, match=r"\$2 a day"):
+            await after.enter(renamed)
+        with pytest.raises(RequestError, match="2 requests a minute"):
+            await after.enter(renamed)
 
 
 class TestCors:

@@ -109,12 +109,18 @@ class TestLlamaIndex:
 
 
 class TestDSPy:
-    def test_a_program_on_its_lm(self, running: Any) -> None:
+    def test_its_lm(self, running: Any) -> None:
         dspy = pytest.importorskip("dspy", reason="dspy is not installed")
         lm = dspy.LM(f"openai/{STRONG}", api_base=running.base_url, api_key="EMPTY", cache=False, num_retries=0)
         assert lm("Hello!")[0] == "big answers: Hello!"
-        with dspy.context(lm=lm):
-            assert "capital" in dspy.Predict("question -> answer")(question="the capital of France?").answer
+
+    def test_a_program_on_its_lm(self, build: Any) -> None:
+        dspy = pytest.importorskip("dspy", reason="dspy is not installed")
+        fields = "[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]"
+        with LocalModelServer(reply=lambda _request: fields) as models, build(models) as server:
+            lm = dspy.LM(f"openai/{STRONG}", api_base=server.base_url, api_key="EMPTY", cache=False, num_retries=0)
+            with dspy.context(lm=lm):
+                assert dspy.Predict("question -> answer")(question="the capital of France?").answer == "Paris"
 
     def test_its_responses_mode(self, running: Any) -> None:
         dspy = pytest.importorskip("dspy", reason="dspy is not installed")

@@ -19,6 +19,7 @@ import pytest
 from routellm_core.routers.base import Router
 from routellm_core.testing.local_models import LocalModelServer
 
+HEADERS = "Host: localhost\r\nContent-Type: application/json\r\n"
 BODY: dict[str, Any] = {"model": "weak", "messages": [{"role": "user", "content": "one two three four five"}]}
 
 
@@ -36,9 +37,7 @@ def begun(running: Any, body: dict[str, Any], path: str = "/v1/chat/completions"
     address = urlsplit(running.url)
     connection = socket.create_connection((address.hostname, address.port), timeout=60)
     content = json.dumps(body).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
-    )
+    head = f"POST {path} HTTP/1.1\r\n{HEADERS}Content-Length: {len(content)}\r\n\r\n"
     connection.sendall(head.encode() + content)
     return connection
 
@@ -98,9 +97,7 @@ def test_a_client_that_leaves_while_it_sends_is_forgotten(serve: Any, upstream: 
     running = serve()
     address = urlsplit(running.url)
     connection = socket.create_connection((address.hostname, address.port), timeout=60)
-    head = (
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
-    )
+    head = f"POST /v1/chat/completions HTTP/1.1\r\n{HEADERS}Content-Length: 99\r\n\r\n{{"
     connection.sendall(head.encode())
     eventually(lambda: running.metric("routellm_requests_in_progress") == 1)
     connection.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -74,6 +75,10 @@ class ServerProcess:
         body = {"model": model, "messages": [{"role": "user", "content": "Hello!"}]}
         return httpx.post(f"{self.url}/v1/chat/completions", json=body, headers=headers, timeout=60)
 
+    def lines(self) -> list[dict[str, Any]]:
+        """The lines about requests, where they are JSON."""
+        return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
         status = self.process.wait(timeout=60)
@@ -127,7 +132,7 @@ def test_the_reference_s_command_with_all_its_flags(
     assert httpx.get(f"{server.url}/ready").json() == {"status": "ready", "routers": ["mf", "random"]}
     assert server.stop() in (0, -signal.SIGTERM)
     assert "routed to strong" in server.log
-    assert "POST /v1/chat/completions" in server.log
+    assert "method=POST path=/v1/chat/completions status=200" in server.log
     assert "Serving mf, random at" in server.log
     assert "secret-upstream-key" not in server.log
     assert "Hello!" not in server.log
@@ -311,3 +316,115 @@ def test_a_signal_to_stop_lets_a_stream_finish(start: Start) -> None:
             assert [line for line in lines if line][-1] == "data: [DONE]"
         assert server.process.wait(timeout=60) in (0, -signal.SIGTERM)
         assert "Traceback" not in server.log
+
+
+def test_a_stream_that_outlasts_the_end_is_told_of_it(start: Start, tmp_path: Path) -> None:
+    with LocalModelServer() as models:
+        config = tmp_path / "config.yaml"
+        configured(config, models, shutdown_seconds=1)
+        server = start(*COMMAND, "--config", str(config), "--weak-model", "openai/hold").ready()
+        body = {"model": "weak", "messages": [{"role": "user", "content": "one two three"}]}
+        plain: list[httpx.Response] = []
+
+        def ask() -> None:
+            plain.append(httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        with httpx.stream(
+            "POST", f"{server.url}/v1/chat/completions", json={**body, "stream": True}, timeout=60
+        ) as held:
+            lines = held.iter_lines()
+            assert next(lines).startswith("data: ")
+            server.until(lambda: models.holding == 2)
+            server.process.send_signal(signal.SIGTERM)
+            last = [line for line in lines if line][-1]
+        asking.join(timeout=60)
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "shutting_down"
+        assert (plain[0].status_code, plain[0].json()["error"]["code"]) == (503, "shutting_down")
+        assert server.process.wait(timeout=60) in (0, -signal.SIGTERM)
+        assert "Traceback" not in server.log
+
+
+def test_each_request_has_a_line_with_its_id(start: Start, local_models: LocalModelServer, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    key = {"key": "k1", "name": "alice"}
+    configured(config, local_models, request_log="json", api_keys=[key])
+    server = start(*COMMAND, "--config", str(config)).ready()
+    key = {"Authorization": "Bearer k1"}
+    answers = [
+        server.chat("router-random-0", **key, **{"X-Request-Id": "given.by-the:client/1"}),
+        server.chat("nobody", **key),
+        server.chat(),
+        server.chat("weak", **key, **{"X-Request-Id": 'two words, "quoted"'}),
+    ]
+    ids = [answer.headers["x-request-id"] for answer in answers]
+    assert ids[0] == "given.by-the:client/1"
+    assert all(re.fullmatch(r"[0-9a-f]{32}", each) for each in ids[1:])
+    server.until(lambda: len(server.lines()) == 4)
+    lines = {line["request_id"]: line for line in server.lines()}
+    first, missing, refused, _ = (lines[each] for each in ids)
+    told = {"method": "POST", "path": "/v1/chat/completions", "status": 200, "key": "alice", "tier": "strong"}
+    assert told.items() <= first.items()
+    assert {"model", "router", "score", "threshold", "input_tokens", "output_tokens", "dollars"} <= first.keys()
+    assert first["total_ms"] >= first["routing_ms"] >= 0
+    assert first["time"].endswith("Z")
+    assert (missing["status"], missing["key"]) == (404, "alice")
+    assert "nobody" in missing["error"]
+    assert (refused["status"], refused.get("key")) == (401, None)
+    assert "Hello!" not in server.log
+    assert "k1" not in server.log
+
+
+@pytest.mark.parametrize("form", ["text", "off"])
+def test_lines_are_text_or_none_and_hold_prompts_where_that_is_wanted(
+    start: Start, local_models: LocalModelServer, tmp_path: Path, form: str
+) -> None:
+    config = tmp_path / "config.yaml"
+    configured(config, local_models, request_log=form, log_prompts=True)
+    server = start(*COMMAND, "--config", str(config)).ready()
+    assert server.chat("weak").status_code == 200
+    if form == "text":
+        server.until(lambda: "status=200 tier=weak model=openai/small" in server.log)
+        assert "Hello!" in server.log
+    else:
+        assert server.stop() in (0, -signal.SIGTERM)
+        assert "request_id" not in server.log
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_ends_with_the_terminal_that_it_was_started_from(local_models: LocalModelServer, workers: str) -> None:
+    import fcntl
+    import pty
+    import termios
+
+    ours, its = pty.openpty()
+
+    def take_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(its, termios.TIOCSCTTY, 0)
+
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", *COMMAND, "--routers", "random", "--workers", workers, *flags(local_models)],
+        stdin=its,
+        stdout=its,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=take_terminal,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+    os.close(its)
+    assert process.stderr is not None
+    try:
+        url = next(found[0] for line in process.stderr if (found := re.search(r"http://127[^/ ]+", line)))
+        threading.Thread(target=process.stderr.read, daemon=True).start()
+        with httpx.Client(transport=httpx.HTTPTransport(retries=8)) as client:
+            assert client.get(f"{url}/ready", timeout=60).status_code == 200
+        os.close(ours)
+        process.wait(timeout=60)
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"{url}/health", timeout=10)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait(timeout=60)

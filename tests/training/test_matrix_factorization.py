@@ -35,12 +35,12 @@ def make_rows(target, unit, group=None, noise=1.0):
 
 def make_facts(**changes):
     facts = {
-        "embedder": "static-v1",
+        "embedder": "static-v2",
         "strong_model": "gpt-4-1106-preview",
         "weak_model": "mixtral-8x7b-instruct-v0.1",
         "reference_quantiles": reference_quantiles(np.linspace(0, 1, 50)),
         "reference_traffic": "fifty prompts",
-        "training": {"rows_by_source": {"exam": 3}, "held_out_source_correlation": {"exam": 0.25}},
+        "training": {"rows_by_source": {"exam": 3}},
     }
     return CheckpointFacts(**{**facts, **changes})
 
@@ -141,7 +141,7 @@ def test_the_checkpoint_has_the_published_layout_and_scores_the_vector(tmp_path)
     assert config == {"dim": 2, "num_classes": 1, "num_models": 64, "text_dim": 3, "use_proj": True}
     checkpoint = MfCheckpoint.load(tmp_path)
     np.testing.assert_allclose(checkpoint.fold(*checkpoint.pair), vector, rtol=1e-6)
-    assert checkpoint.embedder == "static-v1"
+    assert checkpoint.embedder == "static-v2"
     assert checkpoint.pair == ("gpt-4-1106-preview", "mixtral-8x7b-instruct-v0.1")
     assert checkpoint.reference_quantiles is not None
 
@@ -160,6 +160,6 @@ def test_a_pair_of_one_model_is_refused(tmp_path):
 
 def test_the_card_names_data_and_benchmarks(tmp_path):
     write_card(tmp_path, make_facts())
-    assert "| exam | 3 | 0.25 |" in (tmp_path / "README.md").read_text()
+    assert "| exam | 3 |" in (tmp_path / "README.md").read_text()
     figures = {"apgr": {"MMLU": {"apgr": 0.6, "low": 0.58, "high": 0.62, "length": 0.59}}}
     assert "| MMLU | 0.600 | 0.580 to 0.620 | 0.590 |" in card_text("mf", make_facts(), figures)

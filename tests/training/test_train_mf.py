@@ -255,7 +255,7 @@ def test_the_card_says_what_was_measured(trained):
     card = (trained.folder / "README.md").read_text()
     assert "acme/large (strong)" in card
     assert "rows.jsonl; 240 rows of the pair, 240 distinct prompts" in card
-    assert "Better than the router 'shipped'" in card
+    assert "the router 'shipped'" in card
     assert "Better than prompt length" in card
     routing = json.loads((trained.folder / "routing.json").read_text())
     assert routing["models"] == ["acme/large", "acme/small"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dspy_routellm.engine import AsyncRoutingEngine, RoutingEngine
 from dspy_routellm.lm import RouteLLM
-from dspy_routellm.measurement import MeasuredExample, Measurement
-from dspy_routellm.measuring import measure
+from dspy_routellm.measuring import Measurement, measure
 from dspy_routellm.routed import Routed
 from dspy_routellm.stamps import calls_by_model, routing_of
+from routellm_core.calibration import MeasuredExample
 
 __all__ = [
     "AsyncRoutingEngine",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any, Self
 
 from dspy.clients.engines.base import validate_request
@@ -12,7 +12,6 @@ from dspy.lm15 import (
     Request,
     Response,
     ServerError,
-    StreamAssemblyError,
     StreamEndEvent,
     StreamErrorEvent,
     StreamStartEvent,
@@ -20,17 +19,21 @@ from dspy.lm15 import (
 )
 from dspy.lm15 import TimeoutError as ProviderTimeoutError
 
-from dspy_routellm.attempts import UnreadableAnswerError, acall_model, call_model
-from dspy_routellm.children import ChildModel
-from dspy_routellm.fields import request_text
+from dspy_routellm.children import NO_OPTIONS, CallOptions, ChildModel
+from dspy_routellm.fields import Asked, read_request
+from dspy_routellm.requests import ResponseReading, UnreadableAnswerError, dspy_errors, marked, turn_of, unsigned
 from dspy_routellm.routing import Routing
 from dspy_routellm.stamps import stamped, stamped_end
 from dspy_routellm.usage import record_usage
+from routellm_core.adapters import AdapterRequest, Attempt, RoutedCall
 from routellm_core.types import RoutingDecision
 
-__all__ = ["AsyncRoutingEngine", "RoutingEngine"]
+__all__ = ["AsyncRoutingEngine", "RoutingEngine", "call_options"]
 
+call_options: ContextVar[CallOptions] = ContextVar("dspy_routellm_call_options", default=NO_OPTIONS)
+"""What the call that is being made says beside its request."""
 
+_READING = ResponseReading()
 _PASSING_ERRORS = {
     error.default_code: error for error in (RateLimitError, ServerError, ProviderTimeoutError, TransportError)
 }
@@ -78,19 +81,32 @@ class _RoutingEngine:
     def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
         return self
 
-    def _text(self, request: Request) -> str | None:
+    def _call(self, request: Request) -> RoutedCall:
         validate_request(request)
-        if self.routing.extract is not None:
-            return self.routing.extract(request)
-        return request_text(request, self.routing.route_fields)
+        routing = self.routing
+        asked = read_request(request, routing.route_fields)
+        if routing.extract is not None:
+            asked = Asked(routing.extract(request), None, True, asked.is_under_way)
+        turn = turn_of(request, asked, call_options.get().body)
+        return RoutedCall(routing.core, AdapterRequest(turn), _READING, retried=routing.pair.tiers)
+
+    def _attempted(self, attempt: Attempt, request: Request) -> tuple[ChildModel, Request, CallOptions]:
+        request = unsigned(request) if attempt.is_foreign else request
+        return self.routing.models[attempt.tier], request, call_options.get()
 
     def _answered(self, response: Response, decision: RoutingDecision) -> Response:
         self._account(decision, response)
         return stamped(response, decision)
 
+    def _ended(self, event: Any, decision: RoutingDecision) -> Any:
+        if not isinstance(event, StreamEndEvent):
+            return event
+        self._account(decision, event)
+        return stamped_end(event, decision)
+
     def _account(self, decision: RoutingDecision, answer: Response | StreamEndEvent) -> None:
         inner = (answer.provider_data or {}).get("routing")
-        self.routing.count(inner["model"] if inner else decision.model)
+        self.routing.count(inner["model"] if inner else decision.model, decision.tier)
         if not inner:  # else the inner engine recorded it
             record_usage(decision.model, answer.usage)
 
@@ -105,24 +121,32 @@ class RoutingEngine(_RoutingEngine):
             LM15Error: the model failed, and so did the other one or fallback is off.
             ScoringError: the score cannot be computed and ``on_scoring_error`` is ``"raise"``.
         """
-        decision = self.routing.select(self._text(request))
 
-        def call(child: ChildModel) -> Response:
-            return _readable(child, child.engine().complete(child.request(request)))
+        def attempt(chosen: Attempt) -> Response:
+            child, sent, options = self._attempted(chosen, request)
+            with marked():
+                return self._answered(_readable(child, child.complete(sent, options)), chosen.decision)
 
-        response, decision = call_model(self.routing, decision, call)
-        return self._answered(response, decision)
+        with dspy_errors():
+            return self._call(request).run(attempt)
 
     def stream(self, request: Request) -> Iterator[Any]:
-        """Stream from the chosen model. Once its first piece has arrived, a failure is final."""
-        decision = self.routing.select(self._text(request))
-        events, decision = call_model(self.routing, decision, lambda child: _opened(child, request))
-        with contextlib.closing(events):
-            for event in events:
-                if isinstance(event, StreamEndEvent):
-                    self._account(decision, event)
-                    event = stamped_end(event, decision)
-                yield event
+        """Stream from the chosen model. Once it has said something, a failure is final."""
+
+        def attempt(chosen: Attempt) -> Iterator[Any]:
+            child, sent, options = self._attempted(chosen, request)
+            events = child.stream(sent, options)
+            check = _Checked(child)
+            try:
+                with marked():
+                    for event in events:
+                        yield self._ended(check(event), chosen.decision)
+            finally:
+                if hasattr(events, "close"):
+                    events.close()
+
+        with dspy_errors():
+            yield from self._call(request).stream(attempt)
 
     def close(self) -> None:
         """Do nothing: the models' engines are shared with every copy."""
@@ -133,24 +157,36 @@ class AsyncRoutingEngine(_RoutingEngine):
 
     async def complete(self, request: Request) -> Response:
         """Do as :meth:`RoutingEngine.complete` does, without blocking the event loop."""
-        decision = await self.routing.aselect(self._text(request))
 
-        async def call(child: ChildModel) -> Response:
-            return _readable(child, await child.async_engine().complete(child.request(request)))
+        async def attempt(chosen: Attempt) -> Response:
+            child, sent, options = self._attempted(chosen, request)
+            with marked():
+                return self._answered(_readable(child, await child.acomplete(sent, options)), chosen.decision)
 
-        response, decision = await acall_model(self.routing, decision, call)
-        return self._answered(response, decision)
+        with dspy_errors():
+            return await self._call(request).arun(attempt)
 
     async def stream(self, request: Request) -> AsyncIterator[Any]:
         """Do as :meth:`RoutingEngine.stream` does, without blocking the event loop."""
-        decision = await self.routing.aselect(self._text(request))
-        events, decision = await acall_model(self.routing, decision, lambda child: _aopened(child, request))
-        async with contextlib.aclosing(events):
-            async for event in events:
-                if isinstance(event, StreamEndEvent):
-                    self._account(decision, event)
-                    event = stamped_end(event, decision)
-                yield event
+
+        async def attempt(chosen: Attempt) -> AsyncIterator[Any]:
+            child, sent, options = self._attempted(chosen, request)
+            events = child.astream(sent, options)
+            check = _Checked(child)
+            try:
+                with marked():
+                    async for event in events:
+                        yield self._ended(check(event), chosen.decision)
+            finally:
+                await events.aclose()  # type: ignore[attr-defined]
+
+        with dspy_errors():
+            events = await self._call(request).astream(attempt)
+            try:
+                async for event in events:
+                    yield event
+            finally:
+                await events.aclose()
 
     async def aclose(self) -> None:
         """Do nothing: the models' engines are shared with every copy."""
@@ -170,65 +206,25 @@ def _check_said(child: ChildModel, usage: Any) -> None:
         raise UnreadableAnswerError(f"{child.name} gave no readable answer")
 
 
-def _opened(child: ChildModel, request: Request) -> Any:
-    """Start a stream and wait for its first piece, in time for a fallback."""
-    events = iter(child.engine().stream(child.request(request)))
-    begun: list[Any] = []
-    try:
-        for event in events:
-            begun.append(_checked(child, event))
-            if not isinstance(event, StreamStartEvent):
-                return _resumed(begun, events)
-    except BaseException:
-        events.close()
-        raise
-    raise StreamAssemblyError(f"{child.name} sent a stream without an answer")
+class _Checked:
+    """Looks at a stream's events as they pass."""
 
+    def __init__(self, child: ChildModel) -> None:
+        self._child = child
+        self._has_begun = False
 
-async def _aopened(child: ChildModel, request: Request) -> Any:
-    engine = child.async_engine()
-    events = aiter(engine.stream(child.request(request)))
-    begun: list[Any] = []
-    try:
-        async for event in events:
-            begun.append(_checked(child, event))
-            if not isinstance(event, StreamStartEvent):
-                return _aresumed(begun, events)
-    except BaseException:
-        await events.aclose()
-        raise
-    raise StreamAssemblyError(f"{child.name} sent a stream without an answer")
+    def __call__(self, event: Any) -> Any:
+        """Return the event.
 
-
-def _checked(child: ChildModel, event: Any) -> Any:
-    if isinstance(event, StreamEndEvent):  # as the first event after the start, so nothing was said
-        _check_said(child, event.usage)
-    # An engine may end a stream by an event instead of an exception; only an exception can lead to a fallback. The
-    # other errors are for DSPy to raise.
-    if isinstance(event, StreamErrorEvent) and event.error.code in _PASSING_ERRORS:
-        raise _PASSING_ERRORS[event.error.code](event.error.message, provider_code=event.error.provider_code)
-    return event
-
-
-def _resumed(begun: list[Any], events: Any) -> Iterator[Any]:
-    try:
-        yield from begun
-        yield from events
-    finally:
-        _close(events)
-
-
-def _close(events: Any) -> None:
-    if hasattr(events, "close"):
-        events.close()
-
-
-async def _aresumed(begun: list[Any], events: Any) -> AsyncIterator[Any]:
-    try:
-        for event in begun:
-            yield event
-        async for event in events:
-            yield event
-    finally:
-        if hasattr(events, "aclose"):
-            await events.aclose()
+        Raises:
+            LM15Error: it ends the stream before anything was said.
+        """
+        if not self._has_begun:
+            if isinstance(event, StreamEndEvent):
+                _check_said(self._child, event.usage)
+            # An engine may end a stream by an event instead of an exception; only an exception can lead to a fallback.
+            # The other errors are for DSPy to raise.
+            if isinstance(event, StreamErrorEvent) and event.error.code in _PASSING_ERRORS:
+                raise _PASSING_ERRORS[event.error.code](event.error.message, provider_code=event.error.provider_code)
+        self._has_begun = self._has_begun or not isinstance(event, StreamStartEvent)
+        return event

@@ -4,6 +4,9 @@ An adapter turns ``question="hi?"`` into hundreds of characters of instructions,
 reminders. How hard the call is, is in the value alone. Of the messages, only the last user message that holds an input
 field counts: demos and earlier turns come before it. Left out are the fields that grow while a module works (a
 trajectory, an interpreter's output), so that every call of such a loop is routed alike.
+
+Of several inputs, those are left out that are material for the answer rather than the request: lists, and fields whose
+name ends in a word like "context" or "passages" (:data:`MATERIAL`). ``route_fields`` names the fields instead.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args, get_origin
 
 import dspy
 from dspy.lm15 import Message, Request, TextPart
@@ -19,12 +22,14 @@ from dspy.lm15 import Message, Request, TextPart
 from routellm_core.errors import ConfigError, UnsupportedPromptError
 
 __all__ = [
+    "MATERIAL",
+    "Asked",
     "ExtractFromRequest",
     "InputNames",
     "checked_route_fields",
     "current_input_names",
     "input_text",
-    "request_text",
+    "read_request",
 ]
 
 ExtractFromRequest: TypeAlias = Callable[[Request], str | None]
@@ -34,6 +39,18 @@ _WORKING_FIELDS = frozenset(
     {"trajectory", "history", "repl_history", "iteration", "tool_call_results", "tools", "hint_"}
 )
 """Inputs that DSPy's own modules fill while they work; a user's field of that name is routed on if it is asked for."""
+MATERIAL = frozenset(
+    {
+        "background", "chunk", "chunks", "content", "contents", "context", "contexts", "corpus", "doc",
+        "docs", "document", "documents", "evidence", "excerpt", "excerpts", "fact", "facts", "knowledge",
+        "memory", "nodes", "notes", "page", "pages", "paragraph", "paragraphs", "passage", "passages",
+        "reference", "references", "results", "retrieved", "snippet", "snippets", "source", "sources",
+        "table", "tables", "transcript",
+    }
+)  # fmt: skip
+"""Last words of the names of inputs that hold material, such as ``passages`` and ``retrieved_context``."""
+
+_PROGRESS = frozenset({"trajectory", "repl_history", "tool_call_results"})
 _WORKING_TYPES = (dspy.History, dspy.Tool, dspy.ToolCalls)
 
 _CHAT_HEADER = re.compile(r"^\[\[ ## (\w+) ## \]\][ \t]*$", re.MULTILINE)
@@ -92,11 +109,22 @@ def current_input_names(route_fields: Sequence[str] | None) -> InputNames:
     filled = [name for name in fields if name not in _WORKING_FIELDS and not _is_working(fields[name].annotation)]
     if chosen := [name for name in fields if name in (route_fields or ())]:
         return InputNames(frozenset(chosen), frozenset({*filled, *chosen}), tuple(fields))
-    wanted = filled
+    wanted = _requests(filled, lambda name: _is_list(fields[name].annotation))
     for module in enclosing:
         if _is_dspys_own(module):
             wanted = [name for name in wanted if name in module.signature.input_fields] or wanted
     return InputNames(frozenset(wanted), frozenset(filled), tuple(fields))
+
+
+def _requests(names: Sequence[str], is_list: Callable[[str], bool]) -> list[str]:
+    """Return the inputs that carry the request; all of them where none does."""
+    return [name for name in names if name.rsplit("_", 1)[-1].lower() not in MATERIAL and not is_list(name)] or [*names]
+
+
+def _is_list(annotation: Any) -> bool:
+    members = get_args(annotation)
+    kinds = (annotation, *members) if type(None) in members else (annotation,)
+    return any((get_origin(kind) or kind) in (list, tuple, set) for kind in kinds)
 
 
 def _is_working(annotation: Any) -> bool:
@@ -108,8 +136,25 @@ def _is_dspys_own(module: Any) -> bool:
     return has_signature and any(base.__module__.startswith("dspy.predict.") for base in type(module).__mro__)
 
 
-def request_text(request: Request, route_fields: Sequence[str] | None = None) -> str | None:
-    """Return the text that a request is routed on, or None when there is none (an image alone).
+@dataclass(frozen=True)
+class Asked:
+    """What a request asks.
+
+    Attributes:
+        text: what it is routed on; None where there is none (an image alone).
+        index: of the message that it stands in, or None.
+        is_rendered: whether an adapter rendered it out of fields.
+        is_under_way: whether a module is at work on it already, by its working fields.
+    """
+
+    text: str | None = None
+    index: int | None = None
+    is_rendered: bool = False
+    is_under_way: bool = False
+
+
+def read_request(request: Request, route_fields: Sequence[str] | None = None) -> Asked:
+    """Return what a request asks.
 
     A prompt that no adapter rendered is routed on as it is, by its last user message with text.
 
@@ -118,19 +163,31 @@ def request_text(request: Request, route_fields: Sequence[str] | None = None) ->
         route_fields: see :func:`current_input_names`.
     """
     names = current_input_names(route_fields)
-    users = [_without_reminder(_text(message)) for message in request.messages if message.role == "user"]
-    for text in reversed(users):
-        values = _routed_values(text, names)
-        if values is not None:
-            return "\n\n".join(filter(None, map(_without_media, values))) or None
-    return next(filter(None, map(_without_media, reversed(users))), None)
+    users = [
+        (index, _without_reminder(_text(message)))
+        for index, message in enumerate(request.messages)
+        if message.role == "user"
+    ]
+    for index, text in reversed(users):
+        fields = _rendered_fields(text, names)
+        if fields is not None:
+            is_own = not names.known & fields.keys()  # of a prompt that an adapter made for itself
+            values = (value for name, value in fields.items() if is_own or name in names.wanted)
+            asked = "\n\n".join(filter(None, map(_without_media, values))) or None
+            # Adapters render a trajectory as fields of its own.
+            steps = fields.keys() - set(names.rendered) if not is_own and _PROGRESS & fields.keys() else ()
+            return Asked(asked, index, True, bool(steps) or any(fields.get(name) for name in _PROGRESS))
+    for index, text in reversed(users):
+        if plain := _without_media(text):
+            return Asked(plain, index)
+    return Asked()
 
 
 def input_text(inputs: Mapping[str, Any], route_fields: Sequence[str] | None = None) -> str | None:
     """Return the text that a program call is routed on: the text values among its keyword arguments.
 
-    Values that are no text (numbers, lists of passages …) count as their ``str``; images, histories, tools and other
-    DSPy types do not count.
+    Values that are no text (numbers …) count as their ``str``; images, histories, tools and other DSPy types do not
+    count, and material does only where there is nothing else.
 
     Args:
         inputs: the program's keyword arguments.
@@ -139,12 +196,15 @@ def input_text(inputs: Mapping[str, Any], route_fields: Sequence[str] | None = N
     Raises:
         UnsupportedPromptError: none of ``route_fields`` is among the inputs.
     """
-    names = list(inputs) if route_fields is None else [name for name in route_fields if name in inputs]
+    names = [name for name in route_fields or () if name in inputs]
     if not names and route_fields is not None:
         raise UnsupportedPromptError(
             f"route_fields={list(route_fields)!r}, but the program was called with {', '.join(inputs) or 'no inputs'}"
         )
-    values = [_plain_text(inputs[name]) for name in names if route_fields is not None or name not in _WORKING_FIELDS]
+    if route_fields is None:
+        filled = [name for name in inputs if name not in _WORKING_FIELDS and _plain_text(inputs[name])]
+        names = _requests(filled, lambda name: isinstance(inputs[name], (list, tuple, set)))
+    values = [_plain_text(inputs[name]) for name in names]
     return "\n\n".join(value for value in values if value) or None
 
 
@@ -164,17 +224,17 @@ def _without_media(text: str) -> str:
     return text.replace(f'"{_MEDIA}"', "").replace(_MEDIA, "").strip()  # BAMLAdapter quotes what it embeds
 
 
-def _routed_values(text: str, names: InputNames) -> list[str] | None:
-    """Return what a message is routed on (perhaps nothing), or None where no adapter rendered inputs into it."""
+def _rendered_fields(text: str, names: InputNames) -> dict[str, str] | None:
+    """Return the fields in a message, or None where no adapter rendered inputs into it."""
     for parse in (_chat_fields, _xml_fields, _plain_fields):
         fields = parse(text, names.rendered)
         if fields.keys() & names.known:
-            return [value for name, value in fields.items() if name in names.wanted]
+            return fields
     # Adapters make prompts of their own too, with other fields than the signature's: TwoStepAdapter's extraction.
     if text.startswith(("[[ ## ", "<")):
         fields = _chat_fields(text, ()) or _xml_fields(text, ())
         if fields and not fields.keys() & _WORKING_FIELDS:
-            return list(fields.values())
+            return fields
     return None
 
 

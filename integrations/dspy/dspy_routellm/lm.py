@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self
 
 import dspy
 from dspy.utils.callback import BaseCallback
 
-from dspy_routellm.engine import AsyncRoutingEngine, RoutingEngine
+from dspy_routellm.children import CallOptions
+from dspy_routellm.engine import AsyncRoutingEngine, RoutingEngine, call_options
 from dspy_routellm.fields import ExtractFromRequest
-from dspy_routellm.routing import ROUTING_OPTIONS, Routing, build_routing
+from dspy_routellm.routing import CLIENT_OPTIONS, ROUTING_OPTIONS, Routing
 from dspy_routellm.stamps import routing_of
 from dspy_routellm.usage import attributed_usage, cost_of
 from routellm_core import Router
@@ -96,23 +98,25 @@ class RouteLLM(dspy.LM):
         **generation: Any,
     ) -> None:
         _check_names(generation)
-        routing = build_routing(
-            router=router,
-            threshold=threshold,
-            strong_share=strong_share,
-            calibration=calibration,
-            strong=strong,
-            weak=weak,
-            route_fields=route_fields,
-            extract=extract,
-            no_prompt_tier=no_prompt_tier,
-            on_scoring_error=on_scoring_error,
-            resilience=resilience,
-            api_base=api_base,
-            api_key=api_key,
-            timeout=timeout,
-            temperature=temperature,
-            max_tokens=max_tokens,
+        routing = Routing(
+            {
+                "router": router,
+                "threshold": threshold,
+                "strong_share": strong_share,
+                "calibration": calibration,
+                "strong": strong,
+                "weak": weak,
+                "route_fields": route_fields,
+                "extract": extract,
+                "no_prompt_tier": no_prompt_tier,
+                "on_scoring_error": on_scoring_error,
+                "resilience": resilience,
+                "api_base": api_base,
+                "api_key": api_key,
+                "timeout": timeout,
+                "temperature": temperature,
+                "max_tokens": max_tokens,
+            }
         )
         self._start(routing, temperature, max_tokens, cache, callbacks, num_retries, generation)
 
@@ -173,12 +177,12 @@ class RouteLLM(dspy.LM):
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         """Decide, and answer as any ``dspy.LM`` does."""
-        with attributed_usage():
+        with _options_of(kwargs), attributed_usage():
             return super().__call__(prompt, messages=messages, **kwargs)
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         """Decide and answer without blocking the event loop."""
-        with attributed_usage():
+        with _options_of(kwargs), attributed_usage():
             return await super().acall(prompt, messages=messages, **kwargs)
 
     def update_history(self, entry: dict[str, Any]) -> None:
@@ -204,16 +208,30 @@ class RouteLLM(dspy.LM):
         Raises:
             InvalidThresholdError: out of range, or given in two ways.
         """
-        if threshold is not None or strong_share is not None:
-            routing = self.routing.with_threshold(threshold, strong_share=strong_share)
-            kwargs = {
-                "engine": RoutingEngine(routing),
-                "async_engine": AsyncRoutingEngine(routing),
-                "model": routing.model_name,
-                **kwargs,
-            }
+        given = {"threshold": threshold, "strong_share": strong_share}
+        options = {name: value for name, value in given.items() if value is not None}
+        options |= {name: kwargs.pop(name) for name in ROUTING_OPTIONS if name in kwargs}
         copied: RouteLLM = super().copy(**kwargs)
+        if options:
+            copied._adopt(self.routing.changed(**options))
         return copied
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; an option of the routing (``lm.threshold = 0.3``, ``lm.weak = …``) takes effect at once.
+
+        Raises:
+            RouteLLMError: the option is mistyped, out of range or contradictory; nothing has changed then.
+        """
+        option = name.removesuffix("_lm")
+        if option in ROUTING_OPTIONS and "_engine_spec" in self.__dict__:
+            self._adopt(self.routing.changed(**{option: value}))
+        else:
+            super().__setattr__(name, value)
+
+    def _adopt(self, routing: Routing) -> None:
+        self._engine_spec = RoutingEngine(routing)
+        self._async_engine_spec = AsyncRoutingEngine(routing)
+        self.model = routing.model_name
 
     def dump_state(self) -> dict[str, Any]:
         """Return a JSON-ready state without keys; DSPy's ``program.save`` writes it.
@@ -256,8 +274,7 @@ _SAVED_ARGUMENTS = (("temperature", None), ("max_tokens", None), ("cache", True)
 
 def _check_names(generation: Mapping[str, Any]) -> None:
     allowed = (
-        *ROUTING_OPTIONS, "api_base", "api_key", "timeout", "temperature", "max_tokens", "cache", "callbacks",
-        "num_retries", *_GENERATION_OPTIONS,
+        *ROUTING_OPTIONS, *CLIENT_OPTIONS, "cache", "callbacks", "num_retries", *_GENERATION_OPTIONS,
     )  # fmt: skip
     for option in generation:
         if option not in _GENERATION_OPTIONS:
@@ -266,3 +283,26 @@ def _check_names(generation: Mapping[str, Any]) -> None:
                 f"model's own belongs into its settings: {{'model': …, 'extra': {{{option!r}: …}}}}."
                 f"{did_you_mean(option, allowed)}"
             )
+
+
+_PER_CALL = ("timeout", "headers", "extra_headers", "extra_query")
+
+
+@contextmanager
+def _options_of(kwargs: dict[str, Any]) -> Iterator[None]:
+    """Take out of a call's arguments what DSPy does not hand to an engine, and hold it ready for ours.
+
+    An answer to such a call is not kept, for DSPy's cache would not tell it from others; a time limit changes nothing.
+    """
+    client = {name: kwargs.pop(name) for name in _PER_CALL if kwargs.get(name) is not None}
+    body = dict(kwargs.pop("extra_body", None) or {})
+    tools = kwargs.get("tools") or ()
+    if any(isinstance(tool, Mapping) and tool.get("type") != "function" for tool in tools):
+        body["tools"] = list(kwargs.pop("tools"))  # hosted ones, which the provider runs itself
+    if body or client.keys() - {"timeout"}:
+        kwargs["cache"] = False
+    token = call_options.set(CallOptions(client, body))
+    try:
+        yield
+    finally:
+        call_options.reset(token)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import dspy
@@ -15,18 +16,63 @@ from dspy.utils.parallelizer import ParallelExecutor
 from dspy_routellm.children import ChildModel
 from dspy_routellm.fields import input_text
 from dspy_routellm.lm import RouteLLM
-from dspy_routellm.measurement import MeasuredExample, Measurement
 from dspy_routellm.routed import Routed
-from dspy_routellm.routing import Routing, build_routing
+from dspy_routellm.routing import Routing
 from routellm_core import Router
+from routellm_core import calibration as core
 from routellm_core.errors import ConfigError
-from routellm_core.routers.base import checked_scores
 
-__all__ = ["measure"]
+__all__ = ["Measurement", "measure"]
 
 logger = logging.getLogger(__name__)
 
 Metric = Callable[..., Any]
+
+
+class Measurement(core.Measurement):
+    """A program's labelled devset, and what follows from it; :func:`measure` makes it."""
+
+    def adapt(self, folder: str | Path, *, start: str | Path | None = "default", seed: int = 0) -> Measurement:
+        """Train an ``mf`` router on these labels, and return the measurement with that router's scores.
+
+        Each score is by a router that was trained without its example (five-fold cross-validation), so thresholds and
+        curves of the result do not flatter.
+
+        Args:
+            folder: where the checkpoint is written; ``load_router("mf", {"checkpoint_path": folder})`` reads it.
+            start: the checkpoint to adapt; None trains from nothing.
+            seed: of the folds.
+
+        Raises:
+            ConfigError: too few examples, or none or all of them need the strong model.
+        """
+        import numpy as np
+
+        from routellm_core.routers.mf.router import MatrixFactorizationRouter
+        from routellm_core.rows.labelled import PairRows
+        from routellm_core.training.train_mf import Provenance, train_matrix_factorization
+
+        rows = PairRows(
+            prompts=tuple(row.prompt for row in self.rows),
+            weights=np.ones(len(self.rows)),
+            places=tuple(f"example {index}" for index in range(len(self.rows))),
+            licences=(),
+            strong=np.array([row.strong_quality for row in self.rows]),
+            weak=np.array([row.weak_quality for row in self.rows]),
+        )
+        trained = train_matrix_factorization(
+            rows,
+            output=folder,
+            strong_model=self.pair.strong,
+            weak_model=self.pair.weak,
+            start=start,
+            seed=seed,
+            provenance=Provenance(command="dspy_routellm.Measurement.adapt", data=("a DSPy devset and its metric",)),
+        )
+        scores = trained.held_out.scores["trained"]
+        rescored = tuple(replace(row, score=float(score)) for row, score in zip(self.rows, scores, strict=True))
+        router = MatrixFactorizationRouter(checkpoint_path=str(trained.folder))
+        return replace(self, router=router, rows=rescored)
 
 
 @dataclass(frozen=True)
@@ -84,19 +130,23 @@ def measure(
     texts = [input_text(dict(example.inputs()), routing.route_fields) or "" for example in devset]
     if not all(texts):
         raise ConfigError(f"example {texts.index('')} of the devset has no text to route on; its inputs are no text")
-    scores = checked_scores(routing.router, texts)
     runs = {
         tier: _run_all(program, devset, metric, routing.models[tier], num_threads, failure_score)
         for tier in ("strong", "weak")
     }
-    rows = [
-        MeasuredExample(text, float(score), strong.quality, weak.quality, strong.dollars, weak.dollars)
-        for text, score, strong, weak in zip(texts, scores, runs["strong"], runs["weak"], strict=True)
-    ]
     failures = {tier: sum(run.failed for run in done) for tier, done in runs.items()}
     if any(failures.values()):
         logger.warning("runs that failed and count as %g: %s", failure_score, failures)
-    return Measurement(routing.router, routing.selector.pair, tuple(rows), failures)
+    return Measurement.of(
+        routing.router,
+        routing.pair,
+        texts,
+        strong_quality=[run.quality for run in runs["strong"]],
+        weak_quality=[run.quality for run in runs["weak"]],
+        strong_dollars=[run.dollars for run in runs["strong"]],
+        weak_dollars=[run.dollars for run in runs["weak"]],
+        failures=failures,
+    )
 
 
 def _parts(
@@ -115,8 +165,8 @@ def _parts(
         return source.routing, inner
     if strong is None or weak is None:
         raise ConfigError("give lm=RouteLLM(...), or both strong_lm and weak_lm, or measure a Routed program")
-    built = build_routing(router=router, threshold=0.5, strong=strong, weak=weak, route_fields=route_fields)
-    return built, inner
+    options = {"router": router, "threshold": 0.5, "strong": strong, "weak": weak, "route_fields": route_fields}
+    return Routing(options), inner
 
 
 def _check(devset: Any, metric: Any) -> None:
@@ -162,15 +212,14 @@ def _run_all(
 
 
 def _counting_lm(child: ChildModel) -> dspy.LM:
-    """Return an LM over the model's own engines, with a history of its own.
+    """Return an LM over the model's own engine, with a history of its own.
 
     DSPy's cache keeps the usage of an engine's answers, but not that of its built-in LM.
     """
     if not isinstance(child.lm.engine, str):
         return child.lm.copy()
-    engine = _OneModel(child)
     return dspy.LM(
-        child.name, engine=engine, async_engine=_AsyncOneModel(child), cache=child.lm.cache,
+        child.name, engine=_OneModel(child), async_engine=_AsyncOneModel(child), cache=child.lm.cache,
         num_retries=child.lm.num_retries, **child.generation,
     )  # fmt: skip
 
@@ -185,8 +234,7 @@ class _OneModel:
         raise AttributeError(name)
 
     def complete(self, request: Request) -> Response:
-        answer: Response = self._child.engine().complete(self._child.request(request))
-        return answer
+        return self._child.complete(request)
 
 
 class _AsyncOneModel:
@@ -194,8 +242,7 @@ class _AsyncOneModel:
         self._child = child
 
     async def complete(self, request: Request) -> Response:
-        answer: Response = await self._child.async_engine().complete(self._child.request(request))
-        return answer
+        return await self._child.acomplete(request)
 
 
 def _number(result: Any) -> float:

@@ -6,9 +6,10 @@ import logging
 from typing import Any
 
 import dspy
+from dspy.predict.parameter import Parameter
 
 from dspy_routellm.fields import input_text
-from dspy_routellm.routing import Routing, build_routing
+from dspy_routellm.routing import ROUTING_OPTIONS, Routing
 from routellm_core import Router, RoutingDecision
 from routellm_core.calibration import CalibrationSource
 from routellm_core.errors import ConfigError
@@ -17,6 +18,35 @@ from routellm_core.types import Tier
 __all__ = ["Routed"]
 
 logger = logging.getLogger(__name__)
+
+
+class RoutingParameter(Parameter):  # type: ignore[misc]
+    """A program's routing as a part of what ``program.save`` keeps: its threshold, which belongs to one router.
+
+    Args:
+        routing: the routing.
+    """
+
+    def __init__(self, routing: Routing) -> None:
+        self.routing = routing
+
+    def reset(self) -> None:
+        """Do nothing: an optimizer's fresh copy of a program is routed as the program is."""
+
+    def dump_state(self, json_mode: bool = True) -> dict[str, Any]:  # noqa: ARG002 (DSPy's signature)
+        """Return the threshold, and the router that it is for."""
+        return {"threshold": self.routing.threshold, "router": self.routing.router.fingerprint}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take a saved threshold over, where it is for the same router."""
+        if not state:  # saved before thresholds were
+            return
+        if state["router"] != self.routing.router.fingerprint:
+            logger.warning(
+                "the saved threshold is for another router than %r; it is left out", self.routing.router.name
+            )
+            return
+        self.routing = self.routing.changed(threshold=state["threshold"])
 
 
 class Routed(dspy.Module):
@@ -38,7 +68,8 @@ class Routed(dspy.Module):
         threshold: in [0, 1], or a share of strong runs such as ``"50%"``; by default the configured one.
         strong_share: the same share as a number in [0, 1].
         calibration: see :class:`~dspy_routellm.RouteLLM`; :func:`~dspy_routellm.measure` makes one for this program.
-        route_fields: the inputs to route on, such as ``["question"]``; by default all that are text.
+        route_fields: the inputs to route on, such as ``["question"]``; by default the texts that carry the request (not
+            lists, nor what is named like ``context`` or ``passages``).
         no_prompt_tier: the tier of a run without any text.
         on_scoring_error: where to go when the score cannot be computed.
         api_base: base URL for LMs given by their name.
@@ -72,19 +103,39 @@ class Routed(dspy.Module):
         if not isinstance(program, dspy.Module):
             raise ConfigError(f"program must be a dspy.Module, got {type(program).__name__}")
         self.program = program
-        self.routing: Routing = build_routing(
-            router=router,
-            threshold=threshold,
-            strong_share=strong_share,
-            calibration=calibration,
-            strong=strong_lm,
-            weak=weak_lm,
-            route_fields=route_fields,
-            no_prompt_tier=no_prompt_tier,
-            on_scoring_error=on_scoring_error,
-            api_base=api_base,
-            api_key=api_key,
+        routing = Routing(
+            {
+                "router": router,
+                "threshold": threshold,
+                "strong_share": strong_share,
+                "calibration": calibration,
+                "strong": strong_lm,
+                "weak": weak_lm,
+                "route_fields": route_fields,
+                "no_prompt_tier": no_prompt_tier,
+                "on_scoring_error": on_scoring_error,
+                "api_base": api_base,
+                "api_key": api_key,
+            }
         )
+        self.routing_parameter = RoutingParameter(routing)
+
+    @property
+    def routing(self) -> Routing:
+        """The router, the models and the policy."""
+        return self.routing_parameter.routing
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; an option of the routing (``threshold``, ``weak_lm`` …) takes effect, for this program.
+
+        Raises:
+            RouteLLMError: the option is mistyped, out of range or contradictory; nothing has changed then.
+        """
+        option = name.removesuffix("_lm")
+        if option in ROUTING_OPTIONS:
+            self.routing_parameter = RoutingParameter(self.routing.changed(**{option: value}))
+        else:
+            super().__setattr__(name, value)
 
     @property
     def strong_lm(self) -> dspy.LM:
@@ -101,14 +152,14 @@ class Routed(dspy.Module):
         """The threshold in [0, 1]; assign another one, also as ``"50%"``, to change it for this program."""
         return self.routing.threshold
 
-    @threshold.setter
-    def threshold(self, threshold: float | str) -> None:
-        self.routing = self.routing.with_threshold(threshold)
-
     @property
     def model_counts(self) -> dict[str, int]:
         """Runs per model so far, of this program and its copies."""
         return dict(self.routing.counts)
+
+    def load_state(self, state: dict[str, Any], **options: Any) -> None:
+        """Load a saved program, with its threshold where it was saved."""
+        super().load_state({"routing_parameter": {}, **state}, **options)
 
     def decide(self, **inputs: Any) -> RoutingDecision:
         """Return the decision for a program call, without running it."""
@@ -134,7 +185,7 @@ class Routed(dspy.Module):
             return self._decided(await self.program.acall(**inputs), decision)
 
     def _decided(self, prediction: Any, decision: RoutingDecision) -> Any:
-        self.routing.count(decision.model)
+        self.routing.count(decision.model, decision.tier)
         if isinstance(prediction, dspy.Prediction):
             prediction._routing = decision  # an attribute with an underscore is no output field
         return prediction

@@ -9,11 +9,10 @@ from typing import Any
 
 from dspy.lm15 import Response, StreamEndEvent
 
+from routellm_core.adapters import RECORD_KEY, is_record, record_of
 from routellm_core.types import RoutingDecision
 
 __all__ = ["calls_by_model", "routing_of", "stamped", "stamped_end"]
-
-_KEY = "routing"
 
 
 def stamped(response: Response, decision: RoutingDecision) -> Response:
@@ -28,10 +27,8 @@ def stamped_end(event: StreamEndEvent, decision: RoutingDecision) -> StreamEndEv
 
 def _with_decision(data: Any, decision: RoutingDecision) -> dict[str, Any]:
     own = dict(data) if isinstance(data, Mapping) else {} if data is None else {"provider_data": data}
-    record = decision.as_dict()
-    if inner := own.get(_KEY):  # the chosen model is a routing LM itself
-        record = {**record, "model": inner["model"], "inner": inner}
-    return {**own, _KEY: record}
+    inner = own.get(RECORD_KEY)  # where the chosen model is a routing LM itself
+    return {**own, RECORD_KEY: record_of(decision, inner if is_record(inner) else None)}
 
 
 def routing_of(answer: Any) -> dict[str, Any] | None:
@@ -41,13 +38,13 @@ def routing_of(answer: Any) -> dict[str, Any] | None:
         answer: an entry of a history, an ``lm15.Response``, or the prediction of a :class:`~dspy_routellm.Routed`.
     """
     if isinstance(answer, Mapping):
-        found = answer.get(_KEY)
+        found = answer.get(RECORD_KEY)
         return found if found is not None else routing_of(answer.get("response"))
     if isinstance(answer, tuple | list):
         return next(filter(None, map(routing_of, answer)), None)
     if isinstance(answer, Response):
         data = answer.provider_data
-        return data.get(_KEY) if isinstance(data, Mapping) else None
+        return data.get(RECORD_KEY) if isinstance(data, Mapping) else None
     decision = vars(answer).get("_routing") if hasattr(answer, "__dict__") else None
     return decision.as_dict() if isinstance(decision, RoutingDecision) else None
 

@@ -23,13 +23,14 @@ from routellm_core.testing import FixedScoreRouter
 from routellm_core.testing.local_models import LocalModelServer
 
 # Test folders are no packages (importlib mode), so what tests share is loaded by its path.
-_spec = importlib.util.spec_from_file_location("dspy_routellm_tasks", Path(__file__).with_name("tasks.py"))
-assert _spec is not None
-assert _spec.loader is not None
-sys.modules[_spec.name] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(sys.modules[_spec.name])
+for _name in ("tasks", "adapter_replies"):
+    _spec = importlib.util.spec_from_file_location(f"dspy_routellm_{_name}", Path(__file__).with_name(f"{_name}.py"))
+    assert _spec is not None
+    assert _spec.loader is not None
+    sys.modules[_spec.name] = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules[_spec.name])
 
-ONCE = ResiliencePolicy(attempts=1, wait_initial=0, wait_max=0)
+ONCE = ResiliencePolicy(attempts=1, wait_initial=0, wait_max=0, cooldown_after=0)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -50,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def local_models() -> Iterator[LocalModelServer]:
     """A running OpenAI-compatible server; see its module for the model names that misbehave."""
-    with LocalModelServer() as server:
+    with LocalModelServer(reply=sys.modules["dspy_routellm_adapter_replies"].adapter_reply) as server:
         yield server
 
 

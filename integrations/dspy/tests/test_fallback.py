@@ -13,7 +13,6 @@ from dspy.lm15 import (
     Message,
     Request,
     Response,
-    StreamAssemblyError,
     StreamErrorEvent,
     StreamStartEvent,
     TextPart,
@@ -83,12 +82,14 @@ def test_what_would_fail_again_does_not_fall_back(make_lm: MakeLM, status: int, 
 
 async def test_both_models_failing_names_both(make_lm: MakeLM) -> None:
     lm = make_lm("openai/fail-429", "openai/fail-500")
-    message = r"both models failed: openai/fail-429: RateLimitError.*then openai/fail-500: ServerError"
+    message = r"fail-429 was asked to fail.* The other model, openai/fail-500, failed too: ServerError"
     with pytest.raises(dspy.LMRateLimitError, match=message):
         lm("6 * 7")
     with pytest.raises(dspy.LMRateLimitError, match=message):
         await lm.acall("6 * 7")
-    with pytest.raises(dspy.LMError, match=r"both models failed: openai/empty: UnreadableAnswerError"):
+    with pytest.raises(
+        dspy.LMError, match=r"openai/empty gave no readable answer.* The other model, openai/fail-400, failed too"
+    ):
         make_lm("openai/empty", "openai/fail-400")("6 * 7")
 
 
@@ -180,8 +181,8 @@ def test_an_error_event_falls_back_too_and_every_stream_is_closed(make_lm: MakeL
     lm = scripted_lm(make_lm, engine)
     assert list(lm.engine.stream(request_for(lm)))[-1].provider_data["routing"]["model"] == "openai/small"
     assert engine.closed == 1
-    with pytest.raises(StreamAssemblyError, match="without an answer"):
-        list(lm.engine.stream(request_for(lm)))
+    assert list(lm.engine.stream(request_for(lm)))[-1].provider_data["routing"]["model"] == "openai/small"
+    assert engine.closed == 2
 
 
 def test_an_abandoned_stream_is_closed(make_lm: MakeLM) -> None:
@@ -195,5 +196,5 @@ def test_an_abandoned_stream_is_closed(make_lm: MakeLM) -> None:
 
 def test_a_model_without_asynchronous_engine_says_so(make_lm: MakeLM) -> None:
     lm = make_lm(dspy.LM("custom/strong", engine=Scripted("one")))
-    with pytest.raises(dspy.LMUnsupportedFeatureError, match="without async_engine"):
+    with pytest.raises(dspy.LMUnsupportedFeatureError, match="no async counterpart"):
         asyncio.run(lm.acall("6 * 7"))

@@ -131,6 +131,45 @@ def test_a_program_is_saved_with_its_demos(make_routed: MakeRouted, tmp_path: An
     assert loaded.program.demos[0]["question"] == "a"
 
 
+def test_a_program_is_saved_with_its_threshold(make_routed: MakeRouted, tmp_path: Any, caplog: Any) -> None:
+    class Outer(dspy.Module):
+        def __init__(self, **options: Any) -> None:
+            super().__init__()
+            self.inner = make_routed(dspy.Predict("question -> answer"), **options)
+
+    routed = make_routed(dspy.Predict("question -> answer"))
+    routed.threshold = 0.05
+    routed.save(tmp_path / "routed.json")
+    loaded = make_routed(dspy.Predict("question -> answer"))
+    loaded.load(tmp_path / "routed.json")
+    assert loaded.threshold == 0.05
+    assert loaded.decide(question="hi").tier == "strong"
+    assert loaded.reset_copy().threshold == loaded.deepcopy().threshold == 0.05
+    outer, again = Outer(threshold=0.7), Outer()
+    outer.save(tmp_path / "outer.json")
+    again.load(tmp_path / "outer.json")
+    assert again.inner.threshold == 0.7
+    other = make_routed(dspy.Predict("question -> answer"), router="random")
+    other.load(tmp_path / "routed.json")
+    assert other.threshold == 0.5
+    assert "for another router" in caplog.text
+    old = {"program": dspy.Predict("question -> answer").dump_state()}
+    loaded.load_state(old)  # as it was saved before thresholds were
+    assert loaded.threshold == 0.05
+
+
+def test_options_that_are_assigned_take_effect(make_routed: MakeRouted) -> None:
+    routed = make_routed(dspy.Predict("question -> answer"))
+    routed.weak_lm = routed.strong_lm
+    routed(question="hi")
+    assert calls_by_model(routed.history) == {"openai/big": 1}
+    routed.route_fields = ["topic"]
+    with pytest.raises(UnsupportedPromptError):
+        routed(question="hi")
+    with pytest.raises(ConfigError, match="weak must be"):
+        routed.weak_lm = 3
+
+
 def test_names_and_bad_options(make_routed: MakeRouted, local_models: LocalModelServer) -> None:
     named = make_routed(
         dspy.Predict("question -> answer"), strong_lm="openai/big", weak_lm={"model": "openai/small"},

@@ -13,6 +13,7 @@ import cloudpickle
 import dspy
 import pytest
 from dspy_routellm import Routed, RouteLLM, RoutingEngine
+from dspy_routellm_adapter_replies import adapter_reply  # loaded by conftest
 
 from routellm_core import ModelSettings, load_router, register_router
 from routellm_core.backends.resilience import ResiliencePolicy
@@ -76,7 +77,7 @@ def test_plain_saving(program: dspy.Predict, mf: RouteLLM, tmp_path: Path, endin
 def test_a_loaded_program_takes_its_key_from_the_environment(
     program: dspy.Predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with LocalModelServer(api_key="from-environment") as server:
+    with LocalModelServer(api_key="from-environment", reply=adapter_reply) as server:
         program.set_lm(
             RouteLLM("random", 0.0, strong="openai/big", weak="openai/small", api_base=server.base_url, api_key="wrong")
         )

@@ -1,4 +1,7 @@
-"""``LiteLLMChat``: a model given by its litellm name, as a LangChain chat model over the core's backend."""
+"""``LiteLLMChat``: a model given by its litellm name, as a LangChain chat model over the core's backend.
+
+The core calls it directly where the model speaks OpenAI's protocol, and through litellm otherwise.
+"""
 
 # ruff: noqa: ARG002 (run_manager is part of LangChain's interface; it reports on our behalf)
 
@@ -10,7 +13,7 @@ from operator import itemgetter
 from typing import Any, Literal, TypeAlias, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
@@ -19,15 +22,17 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel, Field, SecretStr
 
-from langchain_routellm.litellm_messages import ChunkReader, to_generation, to_openai, usage_metadata
+from langchain_routellm.errors import langchain_errors
+from langchain_routellm.litellm_messages import ChunkReader, combined, plain, short_name, to_generation, to_openai
 from langchain_routellm.schemas import method_binding, openai_tool_choice, output_parser, response_format_of
 from routellm_core import ChatBackend, ModelSettings
 from routellm_core.backends.caller import ResilientCaller
-from routellm_core.backends.chat import LiteLLMBackend
+from routellm_core.backends.chat import ModelBackend
 from routellm_core.backends.resilience import ResiliencePolicy
+from routellm_core.capabilities import capabilities_of
 from routellm_core.types import RoutingDecision
 
-__all__ = ["LiteLLMChat"]
+__all__ = ["LiteLLMChat", "profile_of"]
 
 _Structured: TypeAlias = Runnable[LanguageModelInput, dict[str, Any] | BaseModel]
 
@@ -48,7 +53,8 @@ class LiteLLMChat(BaseChatModel):
         streaming: stream also where the whole answer is asked for.
         stream_usage: ask for token counts at the end of a stream.
         model_kwargs: further parameters of each call.
-        backend: calls the model; by default litellm.
+        settings: what else is to be known of the model (``drop_params``, ``extra`` …); the fields above win.
+        backend: calls the model; by default directly where it speaks OpenAI's protocol, else through litellm.
     """
 
     model: str = Field(min_length=1)
@@ -63,6 +69,7 @@ class LiteLLMChat(BaseChatModel):
     streaming: bool | None = None
     stream_usage: bool = True
     model_kwargs: dict[str, Any] | None = None
+    settings: ModelSettings | None = Field(default=None, repr=False)
     backend: Any = Field(default=None, exclude=True, repr=False)
 
     @classmethod
@@ -73,7 +80,7 @@ class LiteLLMChat(BaseChatModel):
             api_base=settings.api_base,
             api_key=settings.api_key,
             timeout=settings.timeout if "timeout" in settings.model_fields_set else None,
-            model_kwargs=settings.extra or None,
+            settings=settings,
             resilience=resilience,
         )
 
@@ -110,6 +117,7 @@ class LiteLLMChat(BaseChatModel):
         method: Literal["function_calling", "json_mode", "json_schema"] = "function_calling",
         include_raw: bool = False,
         strict: bool | None = None,
+        tools: Sequence[Any] | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, dict[str, Any] | BaseModel]:
         """Return a runnable whose answers fit ``schema``.
@@ -119,14 +127,21 @@ class LiteLLMChat(BaseChatModel):
             method: a forced tool call (most providers), JSON mode (say so in the prompt), or a response schema.
             include_raw: return the message and a parsing error beside what was parsed.
             strict: make the model keep to the schema exactly; not with ``"json_mode"``.
+            tools: tools that the model may call instead of answering, with ``"json_schema"`` and ``include_raw`` only:
+                the calls are then in ``"raw"``.
             **kwargs: further parameters of the call.
 
         Raises:
-            ValueError: an unknown method, or ``strict`` with ``"json_mode"``.
+            ValueError: an unknown method, ``strict`` with ``"json_mode"``, or ``tools`` without what they need.
         """
-        tools, bound = method_binding(schema, method, strict)
+        if tools and not (method == "json_schema" and include_raw):
+            raise ValueError("tools need method='json_schema' and include_raw=True, for calls have no parsed answer")
+        called, bound = method_binding(schema, method, strict)
         bound["ls_structured_output_format"] = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
-        model: Any = self.bind_tools(tools, strict=strict, **bound, **kwargs) if tools else self.bind(**bound, **kwargs)
+        offered = [*called, *(tools or ())]
+        model: Any = self.bind(**bound, **kwargs)
+        if offered:
+            model = self.bind_tools(offered, strict=strict, **bound, **kwargs)
         parser = output_parser(schema, method)
         if not include_raw:
             return cast("_Structured", model | parser)
@@ -142,6 +157,13 @@ class LiteLLMChat(BaseChatModel):
         from routellm_core.providers.litellm import import_litellm
 
         return list(import_litellm().encode(model=self.model, text=text))
+
+    def _combine_llm_outputs(self, llm_outputs: list[dict[str, Any] | None]) -> dict[str, Any]:
+        return combined(llm_outputs)
+
+    def _resolve_model_profile(self) -> ModelProfile | None:
+        settings = self.settings or ModelSettings(model=self.model)
+        return profile_of(settings.model_copy(update={"model": self.model})) or None
 
     @property
     def _llm_type(self) -> str:
@@ -165,7 +187,8 @@ class LiteLLMChat(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         caller, decision, request = self._request(messages, stop, kwargs)
-        return _result(caller.call(decision, request)[0], decision.model)
+        with langchain_errors():
+            return _result(caller.call(decision, request)[0], decision.model)
 
     async def _agenerate(
         self,
@@ -175,7 +198,8 @@ class LiteLLMChat(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         caller, decision, request = self._request(messages, stop, kwargs)
-        response, _ = await caller.acall(decision, request)
+        with langchain_errors():
+            response, _ = await caller.acall(decision, request)
         return _result(response, decision.model)
 
     def _stream(
@@ -186,13 +210,14 @@ class LiteLLMChat(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         caller, decision, request = self._request(messages, stop, kwargs, stream=True)
-        chunks, _ = caller.call(decision, request)
-        reader = ChunkReader(decision.model)
-        try:
-            for chunk in chunks:
-                yield reader.read(chunk)
-        finally:
-            chunks.close()
+        with langchain_errors():
+            chunks, _ = caller.call(decision, request)
+            reader = ChunkReader(decision.model)
+            try:
+                for chunk in chunks:
+                    yield reader.read(chunk)
+            finally:
+                chunks.close()
 
     async def _astream(
         self,
@@ -202,13 +227,14 @@ class LiteLLMChat(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         caller, decision, request = self._request(messages, stop, kwargs, stream=True)
-        chunks, _ = await caller.acall(decision, request)
-        reader = ChunkReader(decision.model)
-        try:
-            async for chunk in chunks:
-                yield reader.read(chunk)
-        finally:
-            await chunks.aclose()
+        with langchain_errors():
+            chunks, _ = await caller.acall(decision, request)
+            reader = ChunkReader(decision.model)
+            try:
+                async for chunk in chunks:
+                    yield reader.read(chunk)
+            finally:
+                await chunks.aclose()
 
     def _request(
         self,
@@ -220,11 +246,12 @@ class LiteLLMChat(BaseChatModel):
     ) -> tuple[ResilientCaller, RoutingDecision, dict[str, Any]]:
         parameters = self._parameters(stop, kwargs)
         model = parameters.pop("model", None) or self.model
-        timeout: dict[str, Any] = {"timeout": self.timeout} if self.timeout else {}
-        settings = ModelSettings(model=model, api_base=self.api_base, api_key=self.api_key, **timeout)
+        own = {"api_base": self.api_base, "api_key": self.api_key, "timeout": self.timeout}
+        given = {name: value for name, value in own.items() if value is not None}
+        settings = (self.settings or ModelSettings(model=model)).model_copy(update={"model": model, **given})
         policy = self.resilience or ResiliencePolicy()
         attempts = policy.attempts if self.max_retries is None else self.max_retries + 1
-        backend: ChatBackend = self.backend or LiteLLMBackend()
+        backend: ChatBackend = self.backend or ModelBackend()
         one_model = replace(policy, attempts=attempts, fallback=False)
         caller = ResilientCaller(backend, {"strong": settings, "weak": settings}, policy=one_model)
         decision = RoutingDecision("strong", model, None, None, "none", "one model, nothing to decide")
@@ -242,6 +269,32 @@ class LiteLLMChat(BaseChatModel):
 
 def _result(response: Any, model: str) -> ChatResult:
     generations = [to_generation(choice, response.usage, model) for choice in response.choices]
+    # What LangChain's own counters of tokens and dollars read.
     return ChatResult(
-        generations=generations, llm_output={"model_name": model, "token_usage": usage_metadata(response.usage)}
+        generations=generations,
+        llm_output={"model_name": short_name(model), "token_usage": plain(response.usage) if response.usage else {}},
     )
+
+
+def profile_of(settings: ModelSettings, *, is_explicit: bool = False) -> ModelProfile:
+    """Return what is known of a model as LangChain's profile; empty where nothing is.
+
+    Args:
+        settings: the model's.
+        is_explicit: only what the settings themselves say, without litellm's map.
+    """
+    able = capabilities_of(settings)
+    inputs = {"image": "image_inputs", "audio": "audio_inputs", "file": "pdf_inputs", "video": "video_inputs"}
+    said = {
+        "context_window": ("max_input_tokens", able.context_window),
+        "max_output_tokens": ("max_output_tokens", able.max_output_tokens),
+        "tools": ("tool_calling", able.tools),
+        "json_schema": ("structured_output", able.json_schema),
+        **{f"modalities.{name}": (key, able.takes(name)) for name, key in inputs.items()},
+    }
+    known = {
+        key: value
+        for name, (key, value) in said.items()
+        if value is not None and not (is_explicit and getattr(settings, name.partition(".")[0]) is None)
+    }
+    return ModelProfile(**known)  # type: ignore[typeddict-item]

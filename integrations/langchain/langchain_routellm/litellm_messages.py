@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, convert_to_openai_messages
@@ -12,7 +12,7 @@ from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.output_parsers.openai_tools import make_invalid_tool_call, parse_tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 
-__all__ = ["ChunkReader", "to_generation", "to_openai", "usage_metadata"]
+__all__ = ["ChunkReader", "combined", "plain", "short_name", "to_generation", "to_openai", "usage_metadata"]
 
 PROVIDER = "litellm"
 
@@ -77,11 +77,11 @@ def to_generation(choice: Any, usage: Any, model: str) -> ChatGeneration:
         tool_calls=[call for call in tool_calls if call],
         invalid_tool_calls=invalid_tool_calls,
         usage_metadata=usage_metadata(usage),
-        response_metadata={"model_name": model, "model_provider": PROVIDER},
+        response_metadata={"model_name": short_name(model), "model_provider": PROVIDER},
     )
     details: dict[str, Any] = {"finish_reason": choice.finish_reason}
     if logprobs := getattr(choice, "logprobs", None):
-        details["logprobs"] = _plain(logprobs)
+        details["logprobs"] = plain(logprobs)
     return ChatGeneration(message=message, generation_info=details)
 
 
@@ -113,9 +113,9 @@ class ChunkReader:
         reason = choice.finish_reason if choice is not None else None
         if reason and not self._has_finished:
             self._has_finished = True
-            details = {"finish_reason": reason, "model_name": self._model}
+            details = {"finish_reason": reason, "model_name": short_name(self._model)}
         if logprobs := getattr(choice, "logprobs", None):
-            details["logprobs"] = _plain(logprobs)
+            details["logprobs"] = plain(logprobs)
         return ChatGenerationChunk(message=message, generation_info=details or None)
 
 
@@ -123,7 +123,7 @@ def usage_metadata(usage: Any) -> UsageMetadata | None:
     """Read token counts, with what was cached, reasoned or spoken where the provider says so."""
     if usage is None:
         return None
-    given = usage if isinstance(usage, dict) else _plain(usage)
+    given = usage if isinstance(usage, dict) else plain(usage)
     prompt, completion = given.get("prompt_tokens") or 0, given.get("completion_tokens") or 0
     asked = given.get("prompt_tokens_details") or {}
     answered = given.get("completion_tokens_details") or {}
@@ -154,13 +154,44 @@ def _fragment(call: Any) -> Any:
 
 def _extras(answer: Any) -> dict[str, Any]:
     found = {name: getattr(answer, name, None) for name in _EXTRAS}
-    return {name: _plain(value) for name, value in found.items() if value}
+    return {name: plain(value) for name, value in found.items() if value}
 
 
-def _plain(value: Any) -> Any:
+def short_name(model: str) -> str:
+    """Return the provider's own name of a model, which LangChain's price tables know it under."""
+    return model.partition("/")[2] or model
+
+
+def plain(value: Any) -> Any:
     """Return JSON-ready values of a response object: pydantic's, or a plain one as in the fakes."""
     if hasattr(value, "model_dump"):
         return value.model_dump()
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return json.loads(json.dumps(value, default=vars))
+
+
+def combined(outputs: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+    """Put ``llm_output`` of several calls together; counts of tokens add up, and several models are a list."""
+    each = [output or {} for output in outputs]
+    together: dict[str, Any] = {key: value for output in each for key, value in output.items()}
+    usages = [output["token_usage"] for output in each if isinstance(output.get("token_usage"), dict)]
+    if usages:
+        together["token_usage"] = _summed(usages)
+    names = list(dict.fromkeys(output["model_name"] for output in each if isinstance(output.get("model_name"), str)))
+    if len(names) > 1:
+        together["model_name"] = names
+    return together
+
+
+def _summed(usages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    total: dict[str, Any] = {}
+    for usage in usages:
+        for key, value in usage.items():
+            if isinstance(value, dict):
+                total[key] = _summed([total.get(key) or {}, value])
+            elif isinstance(value, (int, float)):
+                total[key] = (total.get(key) or 0) + value
+            else:
+                total.setdefault(key, value)
+    return total

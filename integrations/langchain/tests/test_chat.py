@@ -36,7 +36,10 @@ def test_nothing_else_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUTELLM_WEAK_MODEL", "ollama_chat/llama3.1")
     monkeypatch.setenv("ROUTELLM_THRESHOLD", "0.4")
     from_environment = RouteLLMChat()
-    assert (from_environment.weak.model, from_environment.model_name) == ("ollama_chat/llama3.1", "router-mf-0.4")
+    assert (from_environment.weak.model, from_environment.model_name) == (
+        "ollama_chat/llama3.1",
+        "router-mf-0.4",
+    )
 
 
 def test_the_configuration_file_fills_what_is_left_out(
@@ -60,7 +63,7 @@ def test_the_decision_comes_with_the_answer(chat: Chat) -> None:
     for prompt, tier, name in (("an easy one", "weak", "small"), ("a hard one", "strong", "big")):
         answer = chat().invoke(prompt)
         assert answer.content == f"{name} answers: {prompt}"
-        assert answer.response_metadata["model_name"] == f"openai/{name}"
+        assert answer.response_metadata["model_name"] == name
         routing = answer.response_metadata["routing"]
         assert (routing["tier"], routing["model"]) == (tier, f"openai/{name}")
         assert (routing["threshold"], routing["router"]) == (0.5, "fixed")
@@ -116,7 +119,7 @@ def test_a_share_of_strong_calls_is_a_threshold() -> None:
 
 
 def test_chat_models_and_names_mix(chat: Chat, openai: Callable[..., ChatOpenAI]) -> None:
-    mixed = chat(strong=openai("big"))
+    mixed = chat(strong=openai("big"), weak={"model": "openai/small", "drop_params": ["seed"]})
     strong, weak = mixed.invoke("a hard one"), mixed.invoke("an easy one")
     assert strong.response_metadata["model_provider"] == "openai"
     assert weak.response_metadata["model_provider"] == "litellm"
@@ -127,7 +130,7 @@ def test_models_may_be_settings(local_models: LocalModelServer) -> None:
     settings = {"model": "openai/big", "api_base": local_models.base_url, "api_key": "local"}
     model = RouteLLMChat("random", 0, strong=settings, weak=ModelSettings(**settings))  # type: ignore[arg-type]
     assert model.invoke("Hello").content == "big answers: Hello"
-    assert "local" not in repr(model.strong.api_key)
+    assert "'local'" not in repr(model.weak)
 
 
 def test_ten_chains_share_one_router_or_selector(chat: Chat) -> None:
@@ -147,7 +150,7 @@ def test_settings_reach_the_models(
 ) -> None:
     models = {"strong": openai("big", temperature=0.9), "weak": "openai/small"}
     routed = chat(**models, temperature=0.2, max_tokens=2, stop=["answers"], model_kwargs={"seed": 3})
-    for prompt, limit in (("a hard one", "max_completion_tokens"), ("an easy one", "max_tokens")):
+    for prompt, limit in (("a hard one", "max_completion_tokens"), ("an easy one", "max_completion_tokens")):
         assert "answers" not in str(routed.invoke(prompt).content)
         sent = local_models.requests[-1]
         assert (sent["temperature"], sent[limit], sent["stop"]) == (0.2, 2, ["answers"])
@@ -163,7 +166,8 @@ def test_the_profile_is_what_both_can_do() -> None:
     fakes[1].profile = {"max_input_tokens": 5, "tool_calling": True, "image_inputs": False, "text_inputs": True}
     routed = RouteLLMChat("random", 0.5, strong=fakes[0], weak=fakes[1])
     assert routed.profile == {"max_input_tokens": 5, "tool_calling": True, "image_inputs": False}
-    assert RouteLLMChat("random", 0.5).profile is None
+    assert RouteLLMChat("random", 0.5, strong="openai/big").profile is None
+    assert RouteLLMChat("random", 0.5).profile["tool_calling"] is True, "what litellm knows of the defaults"  # type: ignore[index]
     assert RouteLLMChat("random", 0.5, profile={"structured_output": True}).profile == {"structured_output": True}
 
 
@@ -194,8 +198,9 @@ def test_one_turn_keeps_its_model(chat: Chat) -> None:
         tiers.add(answer.response_metadata["routing"]["tier"])
         turn.append(answer)
     assert len(tiers) == 1
-    assert "stays on the model" in routed.decide(turn).reason
-    fresh = {routed.decide([*turn, HumanMessage(f"again {number}")]).tier for number in range(8)}
+    assert "the turn stays on the" in routed.decide(turn).reason
+    afresh = routed.model_copy(update={"sticky": False})
+    fresh = {afresh.decide([*turn, HumanMessage(f"again {number}")]).tier for number in range(8)}
     assert fresh == {"strong", "weak"}
 
 
@@ -259,9 +264,7 @@ def test_a_bad_construction_is_refused(options: dict[str, Any], error: type[Rout
         RouteLLMChat(**{"threshold": 0.5, **({} if "selector" in options else {"router": "random"}), **options})
 
 
-def test_bound_models_and_foreign_settings_are_refused(chat: Chat, openai: Callable[..., ChatOpenAI]) -> None:
-    with pytest.raises(ConfigError, match="Bind tools, retries and configuration to the RouteLLMChat"):
-        chat(strong=openai("big").bind(temperature=0))
+def test_foreign_settings_are_refused(chat: Chat) -> None:
     with pytest.raises(ConfigError, match="GenericFakeChatModel has no setting 'temperature'"):
         chat(weak=GenericFakeChatModel(messages=iter(())), temperature=0)
 

@@ -14,7 +14,7 @@ from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 from langchain_core.vectorstores import InMemoryVectorStore
 from langchain_openai import OpenAIEmbeddings
 from langchain_routellm import RouteLLMChat, mark_question, route_on
-from langchain_routellm.questions import is_user_message, to_conversation
+from langchain_routellm.messages import conversation_of
 
 from routellm_core.errors import ConfigError
 from routellm_core.testing import FixedScoreRouter
@@ -57,7 +57,7 @@ def test_a_marked_message_keeps_its_text() -> None:
     message = HumanMessage("Context: x. Question: y", additional_kwargs={"kept": 1})
     marked = mark_question(message, "y")
     assert (marked.text, message.additional_kwargs) == (message.text, {"kept": 1})
-    assert to_conversation([marked])[0]["content"] == "y"
+    assert conversation_of([marked])[0]["content"] == "y"
 
 
 def test_the_last_user_message_of_a_prompt_is_marked() -> None:
@@ -66,7 +66,7 @@ def test_the_last_user_message_of_a_prompt_is_marked() -> None:
     )
     history = [HumanMessage("before"), AIMessage("a")]
     messages = route_on(prompt, "question").invoke({"history": history, "context": "c", "question": "q"}).to_messages()
-    assert [item["content"] for item in to_conversation(messages)] == ["before", "a", "q", "Be brief."]
+    assert [item["content"] for item in conversation_of(messages)] == ["before", "a", "q", "Be brief."]
 
 
 def test_a_variable_that_the_prompt_lacks_is_named() -> None:
@@ -92,5 +92,4 @@ def test_marks_do_not_reach_the_model(chat: Chat, local_models: LocalModelServer
     ],
 )
 def test_who_is_a_user(message: Any, is_users: bool) -> None:
-    assert is_user_message(message) is is_users
-    assert (to_conversation([message])[0]["role"] == "user") is is_users
+    assert (conversation_of([message])[0]["role"] == "user") is is_users

@@ -93,7 +93,7 @@ class _ModelsNamed(_Local):
 
     @property
     def model_override_value(self) -> str:
-        return "openai/small"
+        return "small"
 
 
 class _Control(_Local):

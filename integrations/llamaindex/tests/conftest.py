@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from routellm_core.testing import FixedScoreRouter
 from routellm_core.testing.local_models import LocalModelServer
 
 REPOSITORY = Path(__file__).parents[3]
-NO_WAIT = ResiliencePolicy(attempts=1, wait_initial=0, wait_max=0)
+# Test folders are no packages (importlib mode), so what tests share is loaded by its path.
+_prompted_reply = runpy.run_path(str(Path(__file__).with_name("prompted_replies.py")))["prompted_reply"]
+NO_WAIT = ResiliencePolicy(attempts=1, wait_initial=0, wait_max=0, cooldown_after=0)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,7 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def local_models() -> Iterator[LocalModelServer]:
     """A running OpenAI-compatible server; see its module for the model names that misbehave."""
-    with LocalModelServer() as server:
+    with LocalModelServer(reply=_prompted_reply) as server:
         yield server
 
 

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from llama_index.core import VectorStoreIndex, get_response_synthesizer
 from llama_index.core.base.llms.types import ChatMessage
-from llama_index.llms.routellm.turns import SettledQuestions
+from llama_index.llms.routellm.settled import SettledQuestions
 
 from routellm_core import load_router
+from routellm_core.adapters import AdapterRequest
 from routellm_core.errors import ScoringError
 from routellm_core.testing import FixedScoreRouter
+from routellm_core.turns import Turn
 from routellm_core.types import RoutingDecision
 
 QUESTIONS = [f"{'hard ' if number % 2 else ''}question {number}" for number in range(24)]
@@ -97,19 +99,41 @@ def test_questions_can_be_decided_afresh(build: Any) -> None:
     assert build.scored == ["again"] * 3
 
 
+def asking(text: str, **options: Any) -> AdapterRequest:
+    return AdapterRequest(Turn.of(text), **options)
+
+
 def test_settled_questions_are_bounded_in_number_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr("llama_index.llms.routellm.turns.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("llama_index.llms.routellm.settled.time.monotonic", lambda: now[0])
     settled = SettledQuestions(10, capacity=2)
     strong, weak = (RoutingDecision(tier, tier, 0.5, 0.5, "r", "") for tier in ("strong", "weak"))
-    assert settled.settle("a", strong) is strong
-    assert settled.settle("a", weak) is strong  # a concurrent call was first
+    assert settled.settle(asking("a"), strong) is strong
+    assert settled.settle(asking("a"), weak) is strong  # a concurrent call was first
     now[0] += 9
-    assert settled.get("a") is strong
+    assert settled.get(asking("a")) is strong
+    assert settled.get(asking("a", threshold=0.7)) is None
     now[0] += 9
-    assert settled.get("a") is strong  # used 9 seconds ago
+    assert settled.get(asking("a")) is strong  # used 9 seconds ago
     now[0] += 11
-    assert settled.get("a") is None
+    assert settled.get(asking("a")) is None
     for key in "xyz":
-        settled.settle(key, weak)
-    assert [settled.get(key) for key in "xyz"] == [None, weak, weak]
+        settled.settle(asking(key), weak)
+    assert [settled.get(asking(key)) for key in "xyz"] == [None, weak, weak]
+
+
+def test_what_was_decided_because_scoring_failed_is_not_kept(build: Any) -> None:
+    class Recovering(FixedScoreRouter):
+        is_down = True
+
+        def score(self, prompts: Any) -> Any:
+            if self.is_down:
+                raise ScoringError("the embedding service is down")
+            return super().score(prompts)
+
+    router = Recovering(score=0.0)
+    llm = build(router=router, on_scoring_error="strong")
+    llm.complete("a question")
+    router.is_down = False
+    llm.complete("a question")
+    assert build.answered == ["big", "small"]

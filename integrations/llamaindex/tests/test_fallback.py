@@ -82,7 +82,7 @@ async def test_tools_predictions_and_query_engines_fall_back_too(build: Any, ind
     assert isinstance((await engine.aquery("a hard question")).response, Finding)
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 422])
+@pytest.mark.parametrize("status", [400, 401, 403, 422])
 def test_what_would_fail_again_is_raised(build: Any, status: int) -> None:
     with pytest.raises(BackendError, match=f"failed with status {status}") as raised:
         build(strong=f"openai/fail-{status}").chat(USER)
@@ -91,9 +91,12 @@ def test_what_would_fail_again_is_raised(build: Any, status: int) -> None:
 
 
 def test_both_models_failing_names_both(build: Any) -> None:
-    with pytest.raises(BackendError, match="fail-429") as raised:
+    with pytest.raises(BackendError, match=r"both models failed: .*fail-429.*; then .*fail-500") as raised:
         build(strong="openai/fail-429", weak="openai/fail-500").chat(USER)
-    assert "The other model, openai/fail-500, failed too" in raised.value.__notes__[0]
+    assert raised.value.status_code == 429
+    with pytest.raises(TimeoutError) as foreign:
+        build(strong=Failing(error=TimeoutError()), weak="openai/fail-500").complete(USER[0].content)
+    assert "The other model, openai/fail-500, failed too" in foreign.value.__notes__[0]
 
 
 def test_fallback_can_be_off_and_retries_are_counted(build: Any) -> None:

@@ -51,7 +51,7 @@ def test_llamahub_metadata_leads_to_the_classes() -> None:
     module = import_module(hub["import_path"])
     assert all(hasattr(module, name) for name in hub["class_authors"])
     assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["include"] == ["llama_index/"]
-    assert "llama-index-core>=0.13,<0.15" in project["project"]["dependencies"]
+    assert any(name.startswith("llama-index-core>=") for name in project["project"]["dependencies"])
 
 
 @pytest.mark.parametrize("folder", [PACKAGE.parent, PACKAGE, PACKAGE / "llama_index", PACKAGE / "llama_index" / "llms"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from llama_index.core.agent.workflow.prompts import DEFAULT_STATE_PROMPT
-from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.chat_engine.condense_plus_context import DEFAULT_CONDENSE_PROMPT_TEMPLATE
 from llama_index.core.chat_engine.condense_question import DEFAULT_TEMPLATE
 from llama_index.core.prompts import PromptTemplate, SelectorPromptTemplate, default_prompts
@@ -18,10 +18,11 @@ from llama_index.core.prompts.chat_prompts import (
 from llama_index.core.retrievers.fusion_retriever import QUERY_GEN_PROMPT
 from llama_index.core.schema import QueryBundle
 from llama_index.core.selectors import prompts as selectors
-from llama_index.llms.routellm.questions import conversation, named_question, user_text
+from llama_index.llms.routellm.messages import core_extract, named_question, turn_of
 from llama_index.llms.routellm.rendered import question_in
 
 from routellm_core.errors import ConfigError, UnsupportedPromptError
+from routellm_core.prompts import routing_prompt
 
 QUESTION = "Why is 'routing' hard?\nAnd when does it pay?"
 CONTEXT = "Some document.\nQuery: an old one\nAnswer: yes\n\nFollow Up Input: none"
@@ -53,6 +54,10 @@ TEXTS = {
     "fusion": QUERY_GEN_PROMPT,
     "state": DEFAULT_STATE_PROMPT,
 }
+
+
+def user_text(given: list[ChatMessage]) -> str | None:
+    return routing_prompt(turn_of(given, {}).messages)
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -120,11 +125,22 @@ def test_the_last_message_of_a_person_counts(given: list[tuple[str, str]], expec
 
 
 def test_the_core_sees_the_question_in_its_place() -> None:
-    given = messages(("system", "s"), ("user", "asked"), ("assistant", "x"), ("user", "Observation: 3"))
-    seen = conversation(given, "asked")
-    assert [message["role"] for message in seen] == ["system", "user", "assistant", "other"]
-    assert conversation([], "asked") == [{"role": "user", "content": "asked"}]
-    assert {message["role"] for message in conversation(given, None)} == {"system", "other", "assistant"}
+    given = messages(("system", "s"), ("user", "first"), ("assistant", "x"), ("user", "Observation: 3"))
+    seen = turn_of(given, {}, question="asked").messages
+    assert [message["role"] for message in seen] == ["system", "user", "assistant", "tool"]
+    assert (seen[0]["content"], seen[1]["content"]) == ("", "asked")
+    for alone in (turn_of([], {}, question="asked"), turn_of(given[:2], {}, question="asked")):
+        assert alone.messages == [{"role": "user", "content": "asked"}]
+    assert core_extract(lambda said: said[-1].content)(turn_of(given, {}).messages) == "Observation: 3"
+    assert core_extract(lambda _: "never")([{"role": "user", "content": "known"}]) == "known"
+
+
+def test_what_a_call_needs_is_read() -> None:
+    picture = ChatMessage(role="user", blocks=[ImageBlock(url="http://localhost/cat.png"), TextBlock(text="What?")])
+    assert turn_of([picture], {}).needs.abilities == {"image"}
+    rendered = turn_of(messages(("user", "word " * 4000)), {"max_tokens": 7}, question="asked")
+    assert rendered.needs.tokens == 5000
+    assert rendered.needs.output_tokens == 7
 
 
 def test_an_extractor_of_ones_own(build: Any) -> None:

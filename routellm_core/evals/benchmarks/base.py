@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,23 +14,13 @@ from routellm_core.errors import ConfigError
 from routellm_core.metrics.curves import mean_quality
 from routellm_core.types import FloatArray, ModelPair
 
-__all__ = ["PUBLISHED_PAIR", "Benchmark", "BenchmarkLoader", "BenchmarkSource", "PairUsage"]
-
 PUBLISHED_PAIR = ModelPair(strong="gpt-4-1106-preview", weak="mistralai/Mixtral-8x7B-Instruct-v0.1")
 """The two models whose results RouteLLM published for all three benchmarks."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairUsage:
-    """Tokens that each prompt costs on each model, every array of shape (n,).
-
-    Attributes:
-        strong_input: tokens sent to the strong model.
-        strong_output: tokens it answers with.
-        weak_input: tokens sent to the weak model.
-        weak_output: tokens it answers with.
-        note: where the counts come from, as a sentence for the report.
-    """
+    """Tokens that each prompt sends to and gets from each model, shapes (n,), and where the counts come from."""
 
     strong_input: FloatArray
     strong_output: FloatArray
@@ -105,15 +96,8 @@ class Benchmark:
         return np.asarray(self.strong_quality > self.weak_quality)
 
     def subset(self, keep: npt.NDArray[np.bool_]) -> Benchmark:
-        """Return the prompts where ``keep``, shape (n,), is true."""
+        """Return the prompts where ``keep``, shape (n,), is true, without their tokens."""
         rows = np.flatnonzero(keep)
-        usage = self.usage and PairUsage(
-            strong_input=self.usage.strong_input[rows],
-            strong_output=self.usage.strong_output[rows],
-            weak_input=self.usage.weak_input[rows],
-            weak_output=self.usage.weak_output[rows],
-            note=self.usage.note,
-        )
         return replace(
             self,
             prompts=tuple(self.prompts[row] for row in rows),
@@ -121,7 +105,7 @@ class Benchmark:
             groups=tuple(self.groups[row] for row in rows),
             strong_quality=self.strong_quality[rows],
             weak_quality=self.weak_quality[rows],
-            usage=usage,
+            usage=None,
         )
 
 
@@ -129,10 +113,8 @@ class Benchmark:
 class BenchmarkSource:
     """What a loader is given.
 
-    Attributes:
-        data_dir: folder of RouteLLM's benchmark files (its repository's layout).
-        pair: the models to compare.
-        answers_dir: folder of answers graded by :mod:`routellm_core.asking.answers`, or None.
+    ``data_dir`` has RouteLLM's benchmark files in its repository's layout, ``answers_dir`` answers that were graded
+    here.
     """
 
     data_dir: Path
@@ -140,13 +122,5 @@ class BenchmarkSource:
     answers_dir: Path | None = None
 
 
-class BenchmarkLoader(Protocol):
-    """Reads a benchmark's files. Its module is imported on first use."""
-
-    def __call__(self, source: BenchmarkSource) -> Benchmark:
-        """Load it.
-
-        Raises:
-            ConfigError: a file is missing or malformed, or there are no results for one of the models.
-        """
-        ...
+BenchmarkLoader: TypeAlias = Callable[[BenchmarkSource], Benchmark]
+"""Reads a benchmark's files; a ConfigError says what is missing, malformed, or not known of one of the models."""

@@ -6,6 +6,7 @@ Only the first turn is routed on, as in RouteLLM: a router sees a conversation w
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,24 +14,22 @@ import numpy as np
 from routellm_core.asking.grading import graded_quality
 from routellm_core.errors import ConfigError
 from routellm_core.evals.benchmarks.base import PUBLISHED_PAIR, Benchmark, BenchmarkSource, PairUsage
-from routellm_core.evals.benchmarks.files import contaminated_prompts, repository_file
+from routellm_core.evals.benchmarks.files import contaminated_prompts, repository_file, repository_rows
 from routellm_core.pricing import CHARACTERS_PER_TOKEN
 from routellm_core.rows.files import read_table
 from routellm_core.types import FloatArray
 
-__all__ = ["TURNS", "load", "read_questions"]
-
 TURNS = 2
 
 
-def read_questions(source: BenchmarkSource) -> list[dict[str, Any]]:
+def read_questions(data_dir: Path) -> list[dict[str, Any]]:
     """Return all 80 questions as published: ``question_id``, ``category``, ``turns``, and ``reference`` for some."""
-    return [record for _, record in read_table(repository_file(source.data_dir, "mt_bench/question.jsonl"))]
+    return repository_rows(data_dir, "mt_bench/question.jsonl")
 
 
 def load(source: BenchmarkSource) -> Benchmark:
     """Load the questions and drop the eight of which a turn is in RouteLLM's training data."""
-    questions = read_questions(source)
+    questions = read_questions(source.data_dir)
     contaminated = contaminated_prompts(source.data_dir, "mt_bench")
     kept = [question for question in questions if not contaminated.intersection(question["turns"])]
     ids = tuple(str(question["question_id"]) for question in kept)
@@ -49,7 +48,11 @@ def load(source: BenchmarkSource) -> Benchmark:
         calls_per_prompt=TURNS,
         prompts_before_decontamination=len(questions),
         source="RouteLLM routellm/evals/mt_bench (0b64fda)",
-        usage=judgements.usage(kept, source),
+        usage=PairUsage(
+            *judgements.tokens(kept, source.pair.strong),
+            *judgements.tokens(kept, source.pair.weak),
+            note="characters / 4 of the stored two-turn conversations",
+        ),
     )
 
 
@@ -81,15 +84,8 @@ class _Judgements:
                 raise ConfigError(f"mt-bench: question {question_id} has no two judgements of {model}")
         return np.array([sum(self._scores[model, question_id]) / TURNS for question_id in ids], dtype=np.float64)
 
-    def usage(self, questions: list[dict[str, Any]], source: BenchmarkSource) -> PairUsage:
-        """Estimate tokens from the stored conversations; the second call sends the first exchange again."""
-        strong_input, strong_output = self._tokens(questions, source.pair.strong)
-        weak_input, weak_output = self._tokens(questions, source.pair.weak)
-        return PairUsage(
-            strong_input, strong_output, weak_input, weak_output, "characters / 4 of the stored two-turn conversations"
-        )
-
-    def _tokens(self, questions: list[dict[str, Any]], model: str) -> tuple[FloatArray, FloatArray]:
+    def tokens(self, questions: list[dict[str, Any]], model: str) -> tuple[FloatArray, FloatArray]:
+        """Estimate tokens, sent (the first exchange twice) and answered, from the stored conversations, shapes (n,)."""
         known = model if model in self._published else PUBLISHED_PAIR.strong
         users = np.array([[len(turn) for turn in question["turns"]] for question in questions], dtype=np.float64)
         conversations = [self._answer_characters[known, str(question["question_id"])] for question in questions]

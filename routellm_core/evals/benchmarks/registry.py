@@ -1,22 +1,19 @@
-"""Benchmark names and their loaders; a loader's module is imported only when it is asked for."""
+"""Benchmark names and their loaders."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
-from typing import cast
 
 from routellm_core.errors import ConfigError, did_you_mean
+from routellm_core.evals.benchmarks import gsm8k, mmlu, mt_bench
 from routellm_core.evals.benchmarks.base import PUBLISHED_PAIR, Benchmark, BenchmarkLoader, BenchmarkSource
 from routellm_core.types import ModelPair
 
-__all__ = ["available_benchmarks", "canonical_name", "load_benchmark", "register_benchmark"]
-
-_LOADERS: dict[str, str | BenchmarkLoader] = {
-    "mmlu": "routellm_core.evals.benchmarks.mmlu:load",
-    "gsm8k": "routellm_core.evals.benchmarks.gsm8k:load",
-    "mt-bench": "routellm_core.evals.benchmarks.mt_bench:load",
-    "gsm8k-regraded": "routellm_core.evals.benchmarks.gsm8k:load_regraded",
+_LOADERS: dict[str, BenchmarkLoader] = {
+    "mmlu": mmlu.load,
+    "gsm8k": gsm8k.load,
+    "mt-bench": mt_bench.load,
+    "gsm8k-regraded": gsm8k.load_regraded,
 }
 
 
@@ -25,13 +22,8 @@ def available_benchmarks() -> list[str]:
     return list(_LOADERS)
 
 
-def register_benchmark(name: str, loader: str | BenchmarkLoader, *, replace: bool = False) -> None:
-    """Make a benchmark available under ``name``.
-
-    Args:
-        name: the name to ask for it by.
-        loader: a callable from :class:`BenchmarkSource` to :class:`Benchmark`, or ``"package.module:function"``.
-        replace: allow ``name`` to be taken already.
+def register_benchmark(name: str, loader: BenchmarkLoader, *, replace: bool = False) -> None:
+    """Make a benchmark available under ``name``; ``replace`` allows that the name is taken already.
 
     Raises:
         ConfigError: the name is taken.
@@ -58,25 +50,13 @@ def canonical_name(name: str) -> str:
 
 
 def load_benchmark(
-    name: str,
-    *,
-    data_dir: Path,
-    pair: ModelPair = PUBLISHED_PAIR,
-    answers_dir: Path | None = None,
+    name: str, *, data_dir: Path, pair: ModelPair = PUBLISHED_PAIR, answers_dir: Path | None = None
 ) -> Benchmark:
-    """Load a benchmark.
+    """Load a benchmark; ``data_dir`` is :func:`routellm_core.evals.data.resolve_data_dir`'s.
 
-    Args:
-        name: a name of :func:`available_benchmarks`.
-        data_dir: folder of the benchmark files; see :func:`routellm_core.evals.data.resolve_data_dir`.
-        pair: the two models; results for other than the published ones are looked for in ``answers_dir``.
-        answers_dir: folder of graded answers.
+    Results of other models than the published pair are looked for among the graded answers in ``answers_dir``.
 
     Raises:
         ConfigError: unknown name, missing or malformed files, or no results for one of the models.
     """
-    loader = _LOADERS[canonical_name(name)]
-    if isinstance(loader, str):
-        module, _, attribute = loader.partition(":")
-        loader = cast(BenchmarkLoader, getattr(import_module(module), attribute))
-    return loader(BenchmarkSource(data_dir=data_dir, pair=pair, answers_dir=answers_dir))
+    return _LOADERS[canonical_name(name)](BenchmarkSource(data_dir=data_dir, pair=pair, answers_dir=answers_dir))

@@ -21,8 +21,6 @@ from routellm_core.rows.prompts import PromptRecord
 from routellm_core.rows.sources import RowSource
 from routellm_core.types import ModelPair
 
-__all__ = ["load_tabular"]
-
 OUTPUT_TOKENS = 300.0
 """Tokens per answer, where the rows do not say."""
 

@@ -42,39 +42,22 @@ _PUBLISHED_PAIR = ("gpt-4-1106-preview", "mixtral-8x7b-instruct-v0.1")
 
 @dataclass(frozen=True)
 class MfCheckpoint:
-    """A checkpoint folder's content.
+    """A checkpoint folder's content."""
 
-    Attributes:
-        folder: where it was read from.
-        model_vectors: ``P``, shape (num_models, dim).
-        projection: ``T``, shape (dim, text_dim); None where prompts are not projected.
-        classifier: ``c``, shape (dim,).
-        text_dim: length of the embeddings that it expects.
-        models: names of the rows of ``P``.
-        embedder: name of the embedder that it was trained with.
-        pair: (strong, weak), the rows that are scored unless the router is told otherwise.
-        reference_quantiles: of ``pair``, shape (1001,), or None.
-        digest: SHA-256 over its weights and metadata.
-        tie_margin: τ, log-odds that a tie takes from a win.
-        gain_slope: log-odds per unit of quality, where other models can be added; else None.
-        reference: projected embeddings of reference prompts, shape (r, dim), or None.
-        training: what was recorded of its training.
-    """
-
-    folder: Path
-    model_vectors: FloatArray
-    projection: FloatArray | None
-    classifier: FloatArray
-    text_dim: int
-    models: tuple[str, ...]
-    embedder: str
-    pair: tuple[str, str]
-    reference_quantiles: FloatArray | None
-    digest: str
-    tie_margin: float = 0.0
-    gain_slope: float | None = None
-    reference: FloatArray | None = None
-    training: Mapping[str, Any] = field(default_factory=dict)
+    folder: Path  # where it was read from
+    model_vectors: FloatArray  # ``P``, shape (num_models, dim)
+    projection: FloatArray | None  # ``T``, shape (dim, text_dim); None where prompts are not projected
+    classifier: FloatArray  # ``c``, shape (dim,)
+    text_dim: int  # length of the embeddings that it expects
+    models: tuple[str, ...]  # names of the rows of ``P``
+    embedder: str  # name of the embedder that it was trained with
+    pair: tuple[str, str]  # (strong, weak), the rows that are scored unless the router is told otherwise
+    reference_quantiles: FloatArray | None  # of ``pair``, shape (1001,), or None
+    digest: str  # SHA-256 over its weights and metadata
+    tie_margin: float = 0.0  # τ, log-odds that a tie takes from a win
+    gain_slope: float | None = None  # log-odds per unit of quality, where other models can be added; else None
+    reference: FloatArray | None = None  # projected embeddings of reference prompts, shape (r, dim), or None
+    training: Mapping[str, Any] = field(default_factory=dict)  # what was recorded of its training
 
     @classmethod
     def load(cls, path_or_id: str | Path, *, revision: str | None = None) -> MfCheckpoint:

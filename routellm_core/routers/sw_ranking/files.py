@@ -40,13 +40,7 @@ def index_digest(index: BattleIndex) -> str:
 
 
 def write_index(index: BattleIndex, folder: Path, *, facts: Mapping[str, Any]) -> None:
-    """Write ``index`` to ``folder``, which is made where it is missing.
-
-    Args:
-        index: what to write.
-        folder: where to.
-        facts: further entries of ``config.json`` (embedder, scored pair …), JSON-ready.
-    """
+    """Write ``index`` to ``folder``; ``facts`` are further entries of ``config.json`` (embedder, scored pair …)."""
     folder.mkdir(parents=True, exist_ok=True)
     small = np.int16 if len(index.models) < np.iinfo(np.int16).max else np.int32
     arrays: dict[str, npt.NDArray[Any]] = {}
@@ -81,32 +75,18 @@ def write_index(index: BattleIndex, folder: Path, *, facts: Mapping[str, Any]) -
 
 @dataclass(frozen=True, eq=False)
 class SavedIndex:
-    """What a folder holds.
+    """What a folder holds."""
 
-    Attributes:
-        index: the battles.
-        pair: the strong and the weak model that it was made to score.
-        embedder: the name of the embedder behind its embeddings.
-        reference_quantiles: score quantiles for ``pair``, shape (1001,), or None.
-    """
-
-    index: BattleIndex
-    pair: tuple[str, str]
-    embedder: str
-    reference_quantiles: FloatArray | None
+    index: BattleIndex  # the battles
+    pair: tuple[str, str]  # the strong and the weak model that it was made to score
+    embedder: str  # the name of the embedder behind its embeddings
+    reference_quantiles: FloatArray | None  # score quantiles for ``pair``, shape (1001,), or None
 
 
 def read_index(folder: Path, *, num_tiers: int | None = None, count_self_battles: bool | None = None) -> SavedIndex:
-    """Read an index that :func:`write_index` wrote.
+    """Read an index that :func:`write_index` wrote; for other options, tiers are found anew and quantiles dropped.
 
-    Args:
-        folder: the folder.
-        num_tiers: replaces the saved number; tiers are then computed anew, and saved quantiles dropped.
-        count_self_battles: replaces the saved choice, with the same consequences.
-
-    Raises:
-        CheckpointError: a file is missing, truncated, of another format, or an array is missing or of the wrong shape;
-            the file is named.
+    Raises CheckpointError, with the file, where one is missing, truncated, of another format, or lacks an array.
     """
     config = read_json(folder / CONFIG_FILE)
     if config.get("format") != _FORMAT or config.get("version") != _VERSION:

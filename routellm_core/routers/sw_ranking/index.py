@@ -24,34 +24,19 @@ class BattleBlock:
     They are sorted by outcome, the models' tiers at the time, and the models, so that a tier pair's battles are
     adjacent and their weights are summed in one run. Should tiers change later, the runs become shorter and more, never
     more than one per outcome and pair of models; nothing has to move.
-
-    Attributes:
-        embeddings: n unit rows.
-        model_a: shape (n,), int32, indices into the index's models.
-        model_b: likewise.
-        outcome: shape (n,), int8.
-        weights: shape (n,), float32, positive; None where all battles count alike.
     """
 
-    embeddings: StoredEmbeddings
-    model_a: npt.NDArray[np.int32]
-    model_b: npt.NDArray[np.int32]
-    outcome: npt.NDArray[np.int8]
-    weights: npt.NDArray[np.float32] | None = None
+    embeddings: StoredEmbeddings  # n unit rows
+    model_a: npt.NDArray[np.int32]  # shape (n,), int32, indices into the index's models
+    model_b: npt.NDArray[np.int32]  # likewise
+    outcome: npt.NDArray[np.int8]  # shape (n,), int8
+    weights: npt.NDArray[np.float32] | None = None  # shape (n,), float32, positive; None where all battles count alike
 
 
 class BattleIndex:
-    """Battles with embeddings, the tiers of their models, and the sums that the fit needs. Never changes.
+    """One or more blocks of battles, the tiers of all models that have some, and the sums that the fit needs.
 
-    Args:
-        models: M names.
-        blocks: at least one.
-        tiers: tier by model, for every model with battles.
-        num_tiers: how many tiers there are.
-        count_self_battles: see ``win_table``.
-
-    Raises:
-        ConfigError: the blocks' embeddings differ in length.
+    It never changes. Raises ConfigError where the blocks' embeddings differ in length.
     """
 
     def __init__(
@@ -93,14 +78,13 @@ class BattleIndex:
         Args:
             table: n ≥ 1 battles.
             batches: their embeddings, shape (k, d) each, n rows in all, in the table's order.
-            dtype: how to store them: ``"float32"``, ``"int8"`` or ``"auto"`` (see :func:`storage_type_for`).
+            dtype: see :func:`storage_type_for`.
             num_tiers: how many tiers the models are split into.
             count_self_battles: see ``win_table``.
             earlier: battles that are there already, between the table's models.
 
         Raises:
-            ConfigError: no battles, ``num_tiers`` below 1, another number of embeddings than of battles, or embeddings
-                of different lengths.
+            ConfigError: no battles or tiers, not as many embeddings as battles, or embeddings of different lengths.
         """
         if not len(table):
             raise ConfigError("there are no battles (after dropping those with a prompt shorter than 16 characters)")
@@ -137,14 +121,7 @@ class BattleIndex:
         return {name: int(count) for name, count in zip(self.models, counts, strict=True)}
 
     def tier_sums(self, run_sums: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Fold sums by run into sums by pair of tiers.
-
-        Args:
-            run_sums: shape (B, G), the runs of all blocks in order.
-
-        Returns:
-            shape (B, 3, T, T), by outcome, tier of model_a, tier of model_b.
-        """
+        """Fold sums by run, shape (B, G), into sums by outcome, tier of model_a and of model_b, shape (B, 3, T, T)."""
         batch, tiers = len(run_sums), self.num_tiers
         sums = np.zeros((batch, 3 * tiers * tiers))
         sums[:, self._occupied] = np.add.reduceat(
@@ -165,15 +142,7 @@ class BattleIndex:
         )
 
     def extended(self, table: BattleTable, batches: Iterable[npt.NDArray[Any]]) -> BattleIndex:
-        """Return an index with more battles, rated anew; the embeddings it has are shared, not copied or read.
-
-        Args:
-            table: n ≥ 1 battles, which may name new models.
-            batches: their embeddings, as for :meth:`build`.
-
-        Raises:
-            ConfigError: as for :meth:`build`.
-        """
+        """Return an index with more battles, rated anew; the embeddings it has are shared, not copied or read."""
         return BattleIndex.build(
             table.renumbered(tuple(dict.fromkeys([*self.models, *table.models]))),
             batches,

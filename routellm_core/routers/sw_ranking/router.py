@@ -44,14 +44,7 @@ _MAX_BATCH = 128
 
 
 class ScoringState:
-    """An index placed on a device for one scored pair; replaced as a whole when battles are added.
-
-    Args:
-        index: the battles.
-        pair: the strong and the weak model.
-        device: where to compute (see ``make_group_sums``).
-        tile_bytes: most memory for similarities at a time.
-    """
+    """An index placed on a device for one scored pair (strong, weak); replaced as a whole when battles are added."""
 
     def __init__(self, index: BattleIndex, pair: tuple[str, str], device: str, tile_bytes: int) -> None:
         self.index = index
@@ -70,11 +63,7 @@ class ScoringState:
         return index_digest(self.index)
 
     def strengths(self, embeddings: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-        """Return tier strengths in nats for n embedded prompts, shape (n, T), as many at a time as memory allows.
-
-        Raises:
-            ScoringError: embeddings of another length, or not finite.
-        """
+        """Return tier strengths in nats for n embedded prompts, shape (n, T), as many at a time as memory allows."""
         if embeddings.ndim != 2 or embeddings.shape[1] != self.index.dimension:
             raise ScoringError(f"embeddings have shape {embeddings.shape}, expected (n, {self.index.dimension})")
         if not np.isfinite(embeddings).all():

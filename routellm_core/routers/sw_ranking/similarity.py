@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +28,7 @@ def weight_exponents(largest: npt.ArrayLike, smallest: npt.ArrayLike) -> tuple[n
     does not change the fit and keeps the power from overflowing. RouteLLM divides by the largest similarity whatever
     its sign: below zero, the least similar battle weighs most. Where it is zero, RouteLLM divides by zero; here all
     battles then weigh the same.
-
-    Args:
-        largest: each prompt's largest similarity, shape (B,).
-        smallest: its smallest, likewise.
-
-    Returns:
-        factor and offset, shape (B,), float64.
+    Arguments are each prompt's largest and smallest similarity, shape (B,); factor and offset have the same shape.
     """
     top, bottom = np.asarray(largest, dtype=np.float64), np.asarray(smallest, dtype=np.float64)
     factor = np.divide(math.log2(10.0), top, out=np.zeros_like(top), where=top != 0.0)
@@ -42,31 +36,16 @@ def weight_exponents(largest: npt.ArrayLike, smallest: npt.ArrayLike) -> tuple[n
     return factor, factor * np.where(top > 0.0, top, bottom)
 
 
-class GroupSums(Protocol):
-    """Sums each prompt's battle weights within groups of consecutive battles, on some device."""
-
-    def __call__(self, prompts: Float32) -> npt.NDArray[Any]:
-        """Return the sums.
-
-        Args:
-            prompts: shape (B, d), unit rows.
-
-        Returns:
-            shape (B, G), float32: the sum over the group's battles of the weights of :func:`weight_exponents`, times
-            each battle's own.
-        """
-        ...
+GroupSums: TypeAlias = Callable[[Float32], npt.NDArray[Any]]
+"""From unit rows, shape (B, d), to sums over each of G groups of consecutive battles, shape (B, G), float32, of the
+weights of :func:`weight_exponents` times each battle's own."""
 
 
 class NumpyGroupSums:
-    """Group sums on the CPU.
+    """Group sums on the CPU; arguments are those of :func:`make_group_sums`.
 
-    Args:
-        blocks: embeddings, each block sorted by group.
-        starts: per block the first row of each group, ascending, from 0.
-        weights: per block the battles' own weights, shape (n,), or None.
-        integers: what multiplies int8 prompts, shape (B, d), and int8 rows, shape (n, d), to (B, n) int32; None where
-            there is nothing faster than widening tiles.
+    ``integers`` multiplies int8 prompts, shape (B, d), and int8 rows, shape (n, d), to (B, n) int32; None where there
+    is nothing faster than widening tiles.
     """
 
     def __init__(
@@ -80,7 +59,7 @@ class NumpyGroupSums:
         self._blocks, self._starts, self._weights, self._integers = blocks, starts, weights, integers
 
     def __call__(self, prompts: Float32) -> Float32:
-        """See :meth:`GroupSums.__call__`."""
+        """See ``GroupSums``."""
         cosines = [self._cosines(prompts, block) for block in self._blocks]
         # Prompt by prompt: one row of similarities stays in the processor's cache through all the steps.
         return np.stack([self._sums_of_prompt([part[row] for part in cosines]) for row in range(len(prompts))])

@@ -30,12 +30,7 @@ class TorchGroupSums:
     """The whole path from prompts to group sums on one device, so that only a few kilobytes per prompt come back.
 
     float32 rows stay float32; int8 rows become float16, which holds every level exactly and has a fast product.
-
-    Args:
-        blocks: the stored embeddings, in order, each sorted by group.
-        starts: per block the first row of each group, ascending, from 0.
-        weights: per block the battles' own weights, shape (n,), or None.
-        device: where to compute.
+    Arguments are those of ``make_group_sums``.
     """
 
     def __init__(
@@ -57,7 +52,7 @@ class TorchGroupSums:
         self._groups = placed(np.repeat(np.arange(len(sizes), dtype=np.int64), sizes))
 
     def __call__(self, prompts: Float32) -> npt.NDArray[Any]:
-        """See :meth:`routellm_core.routers.sw_ranking.similarity.GroupSums.__call__`."""
+        """See ``GroupSums``."""
         with torch.inference_mode():
             queries = self._placed(prompts)
             weights = torch.cat([_cosines(queries, *block) for block in self._blocks], dim=1)  # (B, N)

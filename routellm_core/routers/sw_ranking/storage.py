@@ -42,13 +42,7 @@ def storage_type_for(dtype: str, float32_bytes: int) -> StorageType:
 
     ``"auto"`` keeps small embeddings in float32. Large ones are read from memory for every batch, so that fewer bytes
     are less time; at this size int8 moves scores by less than RouteLLM's own solver is off (docs/decisions/0002).
-
-    Args:
-        dtype: ``"auto"``, ``"float32"`` or ``"int8"``.
-        float32_bytes: what the embeddings would take in float32.
-
-    Raises:
-        ConfigError: another name.
+    ``float32_bytes`` is what the embeddings would take in float32. Raises ConfigError for another name.
     """
     if dtype == "auto":
         return "float32" if float32_bytes < 4 * SMALL_INDEX_BYTES else "int8"
@@ -65,11 +59,7 @@ def unit_rows(vectors: npt.NDArray[Any]) -> Float32:
 
 
 def quantise_rows(units: Float32) -> tuple[npt.NDArray[np.int8], Float32]:
-    """Round each row to 255 levels between ± its largest magnitude.
-
-    Returns:
-        levels, shape (n, d), in −127 … 127, and the row's step, shape (n,): row ≈ step · levels.
-    """
+    """Round each row to levels, shape (n, d), in −127 … 127, times the row's step, shape (n,)."""
     peaks = np.abs(units).max(axis=1, initial=0.0)
     steps = np.where(peaks > 0, peaks / 127.0, 1.0).astype(np.float32)
     return np.rint(units / steps[:, None]).astype(np.int8), steps
@@ -77,15 +67,10 @@ def quantise_rows(units: Float32) -> tuple[npt.NDArray[np.int8], Float32]:
 
 @dataclass(frozen=True, eq=False)
 class StoredEmbeddings:
-    """Unit-length rows in a storage type; they may be mapped from a file.
+    """Unit-length rows in a storage type; they may be mapped from a file."""
 
-    Attributes:
-        values: shape (n, d), float32 or int8.
-        steps: shape (n,), float32: what to multiply a row of int8 levels by; None for float32.
-    """
-
-    values: npt.NDArray[Any]
-    steps: Float32 | None = None
+    values: npt.NDArray[Any]  # shape (n, d), float32 or int8
+    steps: Float32 | None = None  # shape (n,), float32: what to multiply a row of int8 levels by; None for float32
 
     @property
     def rows(self) -> int:
@@ -131,13 +116,7 @@ class StoredEmbeddings:
 
 
 class EmbeddingWriter:
-    """Fills a :class:`StoredEmbeddings` batch by batch, so that loading needs no second copy.
-
-    Args:
-        rows: how many embeddings there will be.
-        dimension: their length.
-        storage_type: how to store them.
-    """
+    """Fills a :class:`StoredEmbeddings` batch by batch, so that loading needs no second copy."""
 
     def __init__(self, rows: int, dimension: int, storage_type: StorageType) -> None:
         self._values = np.zeros((rows, dimension), dtype=storage_type)
@@ -146,8 +125,7 @@ class EmbeddingWriter:
     def write(self, vectors: npt.NDArray[Any], destinations: npt.NDArray[np.integer[Any]]) -> None:
         """Normalise ``vectors``, shape (k, d), and store them in the rows ``destinations``, shape (k,).
 
-        Raises:
-            ConfigError: another length than the first embeddings', or a value that is not finite.
+        Raises ConfigError for another length than the first embeddings', and for values that are not finite.
         """
         if vectors.ndim != 2 or vectors.shape[1] != self._values.shape[1]:
             raise ConfigError(

@@ -68,16 +68,10 @@ def resolve_device(device: str = "auto") -> Any:
 
 
 def resolve_dtype(dtype: str, device: Any) -> Any:
-    """Return the ``torch.dtype`` to compute in.
+    """Return the ``torch.dtype`` of a name, or raise ConfigError for an unknown one.
 
-    Args:
-        dtype: ``"auto"``, ``"float32"``, ``"bfloat16"`` or ``"float16"``. ``"auto"`` is bfloat16 on a CUDA device that
-            computes in it (compute capability 8 and later), float16 on older ones and on MPS, and float32 on a CPU,
-            where bfloat16 is several times slower without dedicated instructions.
-        device: the device.
-
-    Raises:
-        ConfigError: another name.
+    ``"auto"`` is bfloat16 on a CUDA device that computes in it (compute capability 8 and later), float16 on older ones
+    and on MPS, and float32 on a CPU, where bfloat16 is several times slower without dedicated instructions.
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
@@ -91,20 +85,12 @@ def resolve_dtype(dtype: str, device: Any) -> Any:
 def plan_batches(
     lengths: Sequence[int], *, token_budget: int, max_rows: int = _MAX_ROWS, fixed_length: int = 0
 ) -> Iterator[npt.NDArray[np.int64]]:
-    """Group texts of similar length, so that little is spent on padding.
+    """Group texts of similar ``lengths``, in tokens, so that little is spent on padding; yields each batch's indices.
 
-    Args:
-        lengths: tokens of each of n texts.
-        token_budget: most tokens of a batch, padding included; one text alone may exceed it.
-        max_rows: most texts of a batch.
-        fixed_length: tokens that every text carries besides its own (a shared prefix whose cache takes memory).
-
-    Yields:
-        indices of a batch's texts, longest first; the longest batch comes first, so that memory runs out at once or not
-        at all. Every index comes exactly once.
-
-    Raises:
-        ConfigError: ``token_budget`` or ``max_rows`` is below 1.
+    The longest comes first, so that memory runs out at once or not at all. A batch has at most ``max_rows`` texts and
+    ``token_budget`` tokens, padding included, though one text alone may exceed it; ``fixed_length`` are tokens that
+    every text carries besides its own (a shared prefix whose cache takes memory).
+    Raises ConfigError for limits below 1.
     """
     if token_budget < 1 or max_rows < 1:
         raise ConfigError(f"token_budget ({token_budget}) and max_rows ({max_rows}) must be at least 1")
@@ -134,17 +120,8 @@ def run_batches(
 ) -> npt.NDArray[np.float64]:
     """Run every batch and put the results in order; a batch that does not fit in memory is halved and tried again.
 
-    Args:
-        batches: indices of each batch.
-        score_batch: indices, shape (k,), to results, shape (k,).
-        total: number of results.
-        advance: called with the number of results that have just come in.
-
-    Returns:
-        shape (total,), float64.
-
-    Raises:
-        ScoringError: a single text does not fit in memory.
+    ``score_batch`` goes from indices, shape (k,), to results, shape (k,); ``advance`` is told how many have just come
+    in. Returns shape (total,), float64. Raises ScoringError where a single text does not fit in memory.
     """
     results = np.full(total, np.nan)
     divisor = 1
@@ -166,14 +143,7 @@ def run_batches(
 
 @contextmanager
 def progress_bar(total: int, *, label: str, shown: bool) -> Iterator[Callable[[int], None] | None]:
-    """Draw a progress bar on standard error while the block runs, if ``shown``.
-
-    Yields:
-        what to call with the number of finished prompts, or None.
-
-    Raises:
-        MissingExtraError: ``tqdm`` (which transformers brings along) is not installed.
-    """
+    """Draw a progress bar on standard error, if ``shown``; yields what to tell of finished prompts, or None."""
     if not shown:
         yield None
         return

@@ -28,14 +28,7 @@ _CHARACTERS_PER_TOKEN = 64
 
 
 def strong_win_rates(logits: npt.ArrayLike) -> FloatArray:
-    """Return 1 − P(tie) − P(weak wins): everything but the last two labels.
-
-    Args:
-        logits: shape (n, labels), at least three labels, of any finite size.
-
-    Returns:
-        shape (n,), float64, in [0, 1].
-    """
+    """Return 1 − P(tie) − P(weak wins), shape (n,), from logits, shape (n, labels ≥ 3): all but the last two labels."""
     return np.asarray(softmax(logits)[:, :-2].sum(axis=1))
 
 
@@ -138,8 +131,7 @@ def encode_prompts(tokenizer: Any, prompts: Sequence[str], max_tokens: int) -> A
 def token_limit(config: Any, tokenizer: Any, wanted: int | None) -> int:
     """Return the most tokens of a prompt: ``wanted``, or what model and tokenizer allow.
 
-    Raises:
-        ConfigError: ``wanted`` is more than that, or leaves no room for the special tokens.
+    Raises ConfigError where ``wanted`` is more than that, or leaves no room for the special tokens.
     """
     limits = [int(tokenizer.model_max_length)]
     positions = getattr(config, "max_position_embeddings", None)

@@ -40,15 +40,7 @@ _GOOD_ENOUGH = 4
 
 
 def strong_win_rates(logits: npt.ArrayLike, score_threshold: int) -> FloatArray:
-    """Return 1 − P(score ≥ threshold).
-
-    Args:
-        logits: shape (n, outputs), the logits of the scores 1, 2, …
-        score_threshold: the lowest score at which the weak model is good enough.
-
-    Returns:
-        shape (n,), float64, in [0, 1].
-    """
+    """Return 1 − P(score ≥ threshold), shape (n,), from the logits of the scores 1, 2, …, shape (n, outputs)."""
     return np.asarray(softmax(logits)[:, : score_threshold - 1].sum(axis=1))
 
 

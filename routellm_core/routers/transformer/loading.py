@@ -45,18 +45,13 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
-def load_model(auto_class: str, folder: Path, *, dtype: Any, device: Any, **options: Any) -> Any:
-    """Load a model in evaluation mode onto ``device``.
+def load_model(
+    auto_class: str, folder: Path, *, dtype: Any, device: Any, new_head: bool = False, **options: Any
+) -> Any:
+    """Load a model in evaluation mode onto ``device``; None leaves the placement to ``options`` of ``from_pretrained``.
 
-    Args:
-        auto_class: such as ``"AutoModelForCausalLM"``.
-        folder: the checkpoint.
-        dtype: the ``torch.dtype`` to compute in.
-        device: the ``torch.device``; None leaves the placement to ``options``.
-        options: further arguments of ``from_pretrained``.
-
-    Raises:
-        CheckpointError: the weights are unsafe, incomplete, of the wrong shape or of an unknown architecture.
+    With ``new_head``, for training, a last layer that is missing or of another size is drawn at random. Raises
+    CheckpointError where weights are unsafe, incomplete, of the wrong shape or of an unknown architecture.
     """
     files = weight_files(folder)
     named = ", ".join(str(file) for file in files[:1]) + (f" and {len(files) - 1} more" if len(files) > 1 else "")
@@ -69,14 +64,15 @@ def load_model(auto_class: str, folder: Path, *, dtype: Any, device: Any, **opti
             trust_remote_code=False,
             local_files_only=True,
             output_loading_info=True,
+            ignore_mismatched_sizes=new_head,
             **options,
         )
     except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
         raise CheckpointError(f"{named} could not be loaded as {auto_class}: {error}") from error
     # transformers fills what is missing with random numbers and only warns.
-    if missing := sorted(info.get("missing_keys") or ()):
+    if not new_head and (missing := sorted(info.get("missing_keys") or ())):
         raise CheckpointError(f"{named} lacks the weight {missing[0]!r} ({len(missing)} missing)")
-    if mismatched := list(info.get("mismatched_keys") or ()):
+    if not new_head and (mismatched := list(info.get("mismatched_keys") or ())):
         raise CheckpointError(f"{named} has a weight of the wrong shape: {mismatched[0]}")
     return (model if device is None else model.to(device)).eval()
 

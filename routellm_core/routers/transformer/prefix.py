@@ -31,18 +31,10 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> list[int]:
 def last_logits(
     model: Any, sequences: Sequence[Sequence[int]], *, count: int, pad_id: int, before: int = 0, **arguments: Any
 ) -> Any:
-    """Return the logits at the last positions of each sequence.
+    """Return the logits at the last ``count`` positions of B sequences, shape (B, count, vocabulary), float32.
 
-    Args:
-        model: a Hugging Face causal language model; called by one thread at a time.
-        sequences: B token lists of at least ``count`` tokens each.
-        count: how many positions.
-        pad_id: the token to fill rows up with.
-        before: tokens that the cache in ``arguments`` holds already.
-        **arguments: further ones of the model's forward pass.
-
-    Returns:
-        a tensor, shape (B, count, vocabulary), float32, on the model's device.
+    The causal language model, called by one thread at a time, also takes ``arguments``, among them a cache that holds
+    ``before`` tokens already. Rows are filled up with ``pad_id``.
     """
     device = model.device
     lengths = torch.tensor([len(sequence) for sequence in sequences])
@@ -89,13 +81,7 @@ def _cache_parameter(model: Any) -> str:
 
 
 class PrefixedModel:
-    """A causal language model that keeps the key/value cache of a shared prefix.
-
-    Args:
-        model: a Hugging Face causal language model, in evaluation mode.
-        prefix: tokens that prompts begin with; empty for none.
-        pad_id: the token to fill rows up with (never attended to).
-    """
+    """A causal language model, in evaluation mode, that keeps the key/value cache of a prefix, empty for none."""
 
     def __init__(self, model: Any, prefix: Sequence[int], pad_id: int) -> None:
         self.model, self.prefix, self._pad_id = model, list(prefix), pad_id
@@ -104,16 +90,7 @@ class PrefixedModel:
         self._cache = self._prefix_cache()
 
     def last_logits(self, sequences: Sequence[Sequence[int]], *, count: int, prefixed: bool) -> Any:
-        """Return the logits at the last positions of each sequence.
-
-        Args:
-            sequences: B token lists of at least ``count`` tokens each, without the prefix if ``prefixed``.
-            count: how many positions.
-            prefixed: whether the sequences continue the prefix.
-
-        Returns:
-            a tensor, shape (B, count, vocabulary), float32, on the model's device.
-        """
+        """See :func:`last_logits`; if ``prefixed``, the sequences continue the prefix and are given without it."""
         before = len(self.prefix) if prefixed else 0
         with self._calling, torch.inference_mode():
             cache = self._cache_arguments(len(sequences), prefixed)
@@ -144,15 +121,7 @@ class PrefixedModel:
         return cache
 
     def generate(self, sequence: Sequence[int], *, max_new_tokens: int) -> tuple[list[int], list[Any]]:
-        """Decode greedily.
-
-        Args:
-            sequence: the whole prompt, prefix included.
-            max_new_tokens: where to stop at the latest.
-
-        Returns:
-            the new tokens, and for each the logits it was chosen by, shape (vocabulary,), float32.
-        """
+        """Decode a whole prompt greedily into tokens, and for each the logits it was chosen by, shape (vocabulary,)."""
         ids = torch.tensor([list(sequence)], device=self.model.device)
         with self._calling, torch.inference_mode():
             output = self.model.generate(

@@ -47,11 +47,7 @@ class ChatFormat:
 
     @classmethod
     def from_option(cls, value: str | Mapping[str, str]) -> ChatFormat:
-        """Return the format named or spelled out by a configuration option.
-
-        Raises:
-            ConfigError: an unknown name, or other keys than ``system``, ``user``, ``assistant_header``.
-        """
+        """Return the format that an option names or spells out; raise ConfigError for unknown names and keys."""
         if isinstance(value, str):
             if value != "llama-3":
                 raise ConfigError(f"causal_llm: prompt_format {value!r} is neither 'llama-3' nor a mapping")
@@ -73,25 +69,15 @@ LLAMA_3 = ChatFormat(
 
 @dataclass(frozen=True)
 class ClassifierPrompt:
-    """The question put to the classifier.
+    """The question put to the classifier."""
 
-    Attributes:
-        system: the system message.
-        classifier: the user message, with ``{question}`` for the prompt to be routed.
-        chat: the chat format.
-    """
-
-    system: str
-    classifier: str
-    chat: ChatFormat = LLAMA_3
+    system: str  # the system message
+    classifier: str  # the user message, with ``{question}`` for the prompt to be routed
+    chat: ChatFormat = LLAMA_3  # the chat format
 
     @classmethod
     def load(cls, folder: Path, chat: ChatFormat) -> ClassifierPrompt:
-        """Read RouteLLM's two message files from a checkpoint.
-
-        Raises:
-            CheckpointError: one is missing, is not UTF-8, or the second has no ``{question}``.
-        """
+        """Read RouteLLM's two message files; raise CheckpointError if one is missing, or lacks ``{question}``."""
         texts = []
         for name in (_SYSTEM_FILE, _CLASSIFIER_FILE):
             try:
@@ -190,11 +176,7 @@ class ClassifierEncoder:
     def limit_to(self, positions: int, wanted: int | None) -> int:
         """Leave room for the messages and the answer in ``wanted`` tokens, by default in all ``positions``.
 
-        Returns:
-            the limit.
-
-        Raises:
-            ConfigError: more than the model has, or too few for the messages.
+        Returns the limit. Raises ConfigError for more than the model has, or too few for the messages.
         """
         if wanted is not None and not len(self.header) + _NEW_TOKENS < wanted <= positions:
             raise ConfigError(f"causal_llm: max_tokens is {wanted}; this checkpoint takes at most {positions}")

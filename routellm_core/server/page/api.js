@@ -76,16 +76,18 @@ function decisionOf(headers) {
 /**
  * Stream one answer.
  *
- * @param {{model: string, messages: object[], key: ?string, signal: AbortSignal}} request
+ * @param {object} request of a chat completion.
+ * @param {?string} key of the server.
+ * @param {AbortSignal} signal that ends it.
  * @param {{decided: Function, text: Function, thinking: Function}} on told as things come in.
  * @returns {Promise<{usage: ?object, finishReason: ?string}>}
  * @throws {ApiError} a refusal, an error in the middle, or an answer that breaks off.
  */
-export async function streamAnswer({ model, messages, key, signal }, on) {
+export async function streamAnswer(request, key, signal, on) {
   const response = await call("v1/chat/completions", {
     method: "POST",
     headers: { "Content-Type": "application/json", ...(key ? { Authorization: `Bearer ${key}` } : {}) },
-    body: JSON.stringify({ model, messages, stream: true, stream_options: { include_usage: true } }),
+    body: JSON.stringify({ ...request, stream: true, stream_options: { include_usage: true } }),
     signal,
   });
   on.decided(decisionOf(response.headers));
@@ -123,7 +125,8 @@ function take(data, result, on) {
   const choice = chunk.choices?.[0];
   if (!choice) return;
   const text = choice.delta?.content ?? choice.delta?.refusal;
+  const thoughts = choice.delta?.reasoning_content ?? choice.delta?.reasoning;
+  if (thoughts) on.thinking(String(thoughts));
   if (text) on.text(text);
-  else if (choice.delta?.reasoning_content ?? choice.delta?.reasoning) on.thinking();
   result.finishReason = choice.finish_reason ?? result.finishReason;
 }

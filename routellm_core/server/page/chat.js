@@ -1,16 +1,21 @@
-// The page's conductor: one message after the other goes out, and what comes back is shown.
+// The page's conductor: one message after the other goes out, and what comes back is shown and kept.
 
 import { ApiError, loadSettings, streamAnswer } from "./api.js";
+import { Attachments } from "./attachments.js";
+import { ChatsView } from "./chats_view.js";
 import { Controls } from "./controls.js";
 import { Conversation } from "./conversation.js";
 import { byId, button, element } from "./dom.js";
 import { askForKey, storedKey } from "./key.js";
+import { chosenParameters } from "./parameters.js";
 import { Scrolling } from "./scrolling.js";
+import { keepChat } from "./store.js";
 import { showTotals } from "./totals_view.js";
 import { TurnView } from "./turn_view.js";
 
 const prompt = byId("prompt");
 const scrolling = new Scrolling();
+const hasTouch = matchMedia("(pointer: coarse)");
 let settings = null;
 let conversation = null;
 let controls = null;
@@ -32,9 +37,18 @@ async function start() {
   byId("change-key").hidden = !settings.needs_key;
   showFirstWords();
   showFigures();
+  restore();
   if (settings.needs_key && !storedKey()) await askForKey();
   prompt.focus();
 }
+
+async function restore() {
+  const kept = (await chats.refresh(null)).find(({ id }) => id === history.state?.chat);
+  if (kept && conversation.turns.length === 0 && !running) openChat(kept);
+}
+
+/** Remember which chat is open: with this entry of the browser's history, which a reload keeps. */
+const remember = (chat) => history.replaceState({ chat }, "");
 
 function showStartFault(error) {
   const fault = byId("start-fault");
@@ -57,9 +71,26 @@ function showFigures() {
   byId("model-name").textContent = controls.modelName;
 }
 
+async function keep() {
+  const { isOver, ...chat } = conversation.saved();
+  if (!isOver || chat.turns.length === 0) return;
+  remember(chat.id);
+  await keepChat(chat);
+  await chats.refresh(conversation.id);
+}
+
 const say = (text) => {
   byId("status").textContent = text;
 };
+
+const attachments = new Attachments(say);
+const chats = new ChatsView({
+  open: openChat,
+  forgotten(chat) {
+    if (chat.id === conversation?.id) newChat();
+    else chats.refresh(conversation?.id);
+  },
+});
 
 function setRunning(controller) {
   running = controller;
@@ -67,75 +98,94 @@ function setRunning(controller) {
   byId("stop").hidden = running === null;
 }
 
-async function ask(question, instead = null) {
-  if (running || !controls || !question.trim()) return;
+async function ask(question, files = [], instead = null) {
+  if (running || !controls || !(question.trim() || files.length)) return;
   stopEditing();
   if (instead) view.remove();
   else view?.settle();
   byId("empty").hidden = true;
-  const turn = conversation.begin(question, instead);
-  view = new TurnView(turn, {
-    drawn: () => scrolling.follow(),
-    retry: () => ask(turn.question, turn),
-    edit: () => edit(turn),
-    askKey: () => askAgainWithKey(turn),
-  });
+  const turn = conversation.begin(question, files, instead);
+  view = viewOf(turn);
   byId("turns").append(view.node);
   scrolling.toEnd();
   await answer(turn, view);
 }
 
-async function answer(turn, shown) {
+function viewOf(turn) {
+  const made = new TurnView(turn, {
+    drawn: () => scrolling.follow(),
+    retry: () => answer(turn, made),
+    other: (tier) => answer(turn, made, { asked: settings.models[tier].name, beside: true }),
+    edit: () => edit(turn),
+    askKey: () => askAgainWithKey(turn, made),
+    changed: () => {
+      showFigures();
+      keep();
+    },
+  });
+  return made;
+}
+
+async function answer(turn, shown, { asked = controls.modelName, beside = false } = {}) {
+  if (running) return;
   const controller = new AbortController();
   const chat = conversation;
+  const begun = chat.beginAnswer(turn, asked, { beside });
   setRunning(controller);
+  shown.draw();
+  const part = shown.view(begun);
   say("Choosing a model");
   const request = {
-    model: controls.modelName,
-    messages: conversation.messages(controls.systemPrompt),
-    key: storedKey(),
-    signal: controller.signal,
+    ...chosenParameters(),
+    model: asked,
+    messages: chat.messages(controls.systemPrompt, turn),
   };
   try {
-    const ended = await streamAnswer(request, {
+    const ended = await streamAnswer(request, storedKey(), controller.signal, {
       decided(decision) {
-        chat.decided(turn, decision);
-        shown.decided(settings);
-        say(`${turn.decision.model ?? "The model"} answers${turn.decision.tier ? ` (${turn.decision.tier})` : ""}`);
+        chat.decided(begun, decision);
+        part.decided(settings);
+        shown.draw();
+        say(`${begun.decision.model ?? "The model"} answers${begun.decision.tier ? ` (${begun.decision.tier})` : ""}`);
         showFigures();
         controls.redraw();
       },
       text(text) {
-        turn.answer += text;
-        shown.text(text);
+        begun.text += text;
+        part.text(text);
       },
-      thinking: () => shown.thinking(),
+      thinking(text) {
+        begun.thoughts += text;
+        part.thinking(text);
+      },
     });
-    Object.assign(turn, ended, { state: "done" });
+    Object.assign(begun, ended, { state: "done" });
   } catch (error) {
-    fail(turn, error);
+    fail(begun, error);
   }
-  shown.ended(settings);
+  part.ended(settings);
+  shown.draw();
   if (running === controller) setRunning(null);
   if (chat === conversation) {
-    say(turn.error ? "The answer failed" : turn.state === "stopped" ? "Stopped" : "The answer is complete");
+    say(begun.error ? "The answer failed" : begun.state === "stopped" ? "Stopped" : "The answer is complete");
     showFigures();
     scrolling.follow();
+    await keep();
   }
 }
 
-function fail(turn, error) {
+function fail(begun, error) {
   if (error.name === "AbortError") {
-    turn.state = "stopped";
+    begun.state = "stopped";
     return;
   }
-  turn.state = "error";
-  turn.error = error instanceof ApiError ? error : new ApiError(`The page failed: ${error.message}`);
+  const { message, needsKey, retryAfter } = error instanceof ApiError ? error : new ApiError(`The page failed: ${error.message}`);
+  Object.assign(begun, { state: "error", error: { message, needsKey, retryAfter } });
 }
 
-async function askAgainWithKey(turn) {
+async function askAgainWithKey(turn, shown) {
   const refused = storedKey() ? "The server did not accept the key. A new one stays in this tab." : undefined;
-  if (await askForKey(refused)) await ask(turn.question, turn);
+  if (await askForKey(refused)) await answer(turn, shown);
   prompt.focus();
 }
 
@@ -148,6 +198,7 @@ function edit(turn) {
   editing = turn;
   byId("editing").hidden = false;
   prompt.value = turn.question;
+  attachments.set(turn.files);
   fitPrompt();
   prompt.focus();
 }
@@ -158,28 +209,52 @@ function stopEditing() {
 }
 
 function newChat() {
+  leaveChat();
+  remember(null);
+  if (settings) {
+    conversation = new Conversation(settings.models);
+    controls.redraw();
+    showFigures();
+    chats.refresh(null);
+  }
+  say("New chat");
+  prompt.focus();
+}
+
+function leaveChat() {
   running?.abort();
   setRunning(null); // the old answer's end is no longer this page's business
   view = null;
   stopEditing();
   byId("turns").replaceChildren();
   byId("empty").hidden = false;
-  if (settings) {
-    conversation = new Conversation(settings.models);
-    controls.redraw();
-    showFigures();
+}
+
+function openChat(chat) {
+  leaveChat();
+  conversation = new Conversation(settings.models, structuredClone(chat));
+  byId("empty").hidden = conversation.turns.length > 0;
+  for (const turn of conversation.turns) {
+    view?.settle();
+    view = viewOf(turn);
+    byId("turns").append(view.node);
+    view.restore(settings);
   }
-  say("New chat");
-  prompt.focus();
+  remember(chat.id);
+  controls.redraw();
+  showFigures();
+  showControls(false);
+  scrolling.toEnd();
+  chats.refresh(chat.id);
 }
 
 function send() {
   const question = prompt.value;
-  if (running || !controls || !question.trim()) return;
+  if (running || !controls || !(question.trim() || attachments.files.length)) return;
   const instead = editing;
   prompt.value = "";
   fitPrompt();
-  ask(question, instead);
+  ask(question, attachments.take(), instead);
 }
 
 function fitPrompt() {
@@ -195,7 +270,8 @@ function listen() {
   prompt.addEventListener("input", fitPrompt);
   prompt.addEventListener("keydown", (event) => {
     // While an input method composes, Enter belongs to it.
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    // On a phone it makes a line, as everywhere there: a key for it with Shift does not exist.
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing || hasTouch.matches) return;
     event.preventDefault();
     send();
   });
@@ -223,6 +299,7 @@ function listen() {
 
 function cancelEdit() {
   stopEditing();
+  attachments.set([]);
   prompt.value = "";
   fitPrompt();
   prompt.focus();

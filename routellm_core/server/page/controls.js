@@ -117,7 +117,7 @@ export class Controls {
   #writeAddress() {
     const chosen = new URLSearchParams({ router: this.router, threshold: this.threshold });
     if (this.mode !== "route") chosen.set("mode", this.mode);
-    history.replaceState(null, "", `${location.pathname}#${chosen}`);
+    history.replaceState(history.state, "", `${location.pathname}#${chosen}`);
   }
 
   #update(typedIn = null) {

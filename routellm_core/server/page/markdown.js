@@ -4,6 +4,7 @@
 import DOMPurify from "./vendor/dompurify/purify.es.mjs";
 import { Marked } from "./vendor/marked/marked.esm.js";
 import { copyButton } from "./clipboard.js";
+import { colourCode, typesetMaths } from "./typeset.js";
 
 const ALLOWED = {
   ALLOWED_TAGS: [
@@ -21,7 +22,7 @@ const ADDRESS = ALLOWED.ALLOWED_URI_REGEXP;
 const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
 const escaped = (text) => text.replace(/[&<>"']/g, (character) => ENTITIES[character]);
 
-// Mathematics stays as it was written: its backslashes, underscores and stars are not Markdown's.
+// Mathematics is not Markdown's: its backslashes, underscores and stars stay, until it is drawn.
 const MATHS = /^(?:\$\$[\s\S]+?\$\$|\\\[[\s\S]+?\\\]|\\\([\s\S]+?\\\)|\$(?![\s$])(?:\\.|[^$\\\n])*?[^\s\\$]\$(?!\d))/;
 const maths = (level) => ({
   name: `maths_${level}`,
@@ -72,6 +73,7 @@ export function render(tokens) {
     frame.append(table);
   }
   for (const block of fragment.querySelectorAll("pre")) frameCode(block);
+  typesetMaths(fragment);
   return fragment;
 }
 
@@ -88,4 +90,5 @@ function frameCode(block) {
   block.replaceWith(frame);
   block.tabIndex = 0;
   frame.append(head, block);
+  if (code) colourCode(code, language);
 }

@@ -2,7 +2,6 @@
 (() => {
   const KEY = "routellm.theme";
   const ORDER = ["auto", "light", "dark"];
-  const NAMES = { auto: "as the system", light: "light", dark: "dark" };
   const root = document.documentElement;
 
   function stored() {
@@ -18,9 +17,9 @@
   }
 
   function label(button) {
-    const theme = root.dataset.theme;
-    button.textContent = `◐ ${theme[0].toUpperCase()}${theme.slice(1)}`;
-    button.setAttribute("aria-label", `Colours: ${NAMES[theme]}`);
+    const theme = `◐ ${root.dataset.theme[0].toUpperCase()}${root.dataset.theme.slice(1)}`;
+    button.textContent = theme;
+    button.setAttribute("aria-label", `${theme} colours`);
   }
 
   apply(stored());

@@ -1,6 +1,6 @@
 // The chat's running totals, and what the threshold would make of the messages so far.
 
-import { byId } from "./dom.js";
+import { byId, element } from "./dom.js";
 import * as format from "./format.js";
 
 const NONE = "–";
@@ -16,7 +16,13 @@ export function showTotals(conversation, controls) {
   const atStrong = totals.saved === null ? null : totals.cost + totals.saved;
   byId("total-strong").textContent = shown(atStrong, format.dollars);
   byId("total-saved").textContent = shown(totals.saved, (saved) => savedText(saved, totals.cost));
+  byId("saved-now").replaceChildren(...(totals.saved === null ? [] : savedNow(totals)));
   byId("what-if").textContent = [whatIf(conversation, controls), uncounted(totals)].filter(Boolean).join(" ");
+}
+
+function savedNow({ saved, cost }) {
+  const share = savedText(saved, cost).slice(format.dollars(saved).length);
+  return [`Saved ${format.dollars(saved)}`, element("span", { class: "wide-only" }, share)];
 }
 
 function savedText(saved, cost) {

@@ -1,125 +1,186 @@
-// One turn on the page: the question, the answer as it comes, the track it took, and the note beside it.
+// One turn on the page: the question, its answers (one of them, or two side by side), and the track it took.
 
-import { copyButton } from "./clipboard.js";
+import { preview } from "./attachments.js";
+import { AnswerView } from "./answer_view.js";
 import { button, element, svgElement } from "./dom.js";
-import * as format from "./format.js";
-import { noteOf } from "./note_view.js";
-import { StreamingMarkdown } from "./streaming_markdown.js";
+import { lex, render } from "./markdown.js";
 
-const LIMITS = {
-  length: "The model stopped at its token limit.",
-  content_filter: "The provider’s content filter ended this answer.",
-};
+const HEADLINE = 200; // characters up to which a question is set as one
+const OTHER = { strong: "weak", weak: "strong" };
 
 export class TurnView {
   #turn;
-  #answer;
-  #pending = element("p", { class: "pending" }, "Choosing a model");
-  #note = element("aside", { class: "note", "aria-label": "How this answer was routed" });
-  #fault = element("div", { class: "fault", role: "alert", hidden: "" });
-  #actions = element("div", { class: "actions" });
-  #markdown;
-  #countdown = 0;
+  #views = new Map(); // by answer
+  #isLast = true;
+  #vote = element("div", { class: "vote", role: "group", "aria-label": "Which answer is better?" });
 
-  /** @param {object} turn of the conversation. @param {{drawn: Function, retry: Function, edit: Function, askKey: Function}} on */
+  /**
+   * @param {object} turn of the conversation.
+   * @param {{drawn: Function, retry: Function, other: Function, edit: Function, askKey: Function, changed: Function}} on
+   */
   constructor(turn, on) {
     this.#turn = turn;
     this.on = on;
-    const body = element("div", { class: "markdown" });
-    this.#answer = element("div", { class: "answer" }, this.#pending, body, this.#fault, this.#actions);
-    this.#markdown = new StreamingMarkdown(body, on.drawn);
     this.node = element(
       "li",
       { class: "turn" },
       element("div", { class: "track", "aria-hidden": "true" }, curve("into"), element("div", { class: "run" }), curve("out")),
-      element("div", { class: "question" }, element("h3", { class: "visually-hidden" }, "You"), element("p", {}, turn.question)),
-      this.#answer,
-      this.#note,
+      questionOf(turn),
+      this.#vote,
     );
-    this.#mark();
   }
 
-  #mark() {
-    this.node.dataset.state = this.#turn.state;
-    if (this.#turn.decision?.tier) this.node.dataset.tier = this.#turn.decision.tier;
-    this.#answer.setAttribute("aria-busy", String(["waiting", "streaming"].includes(this.#turn.state)));
+  /** The view of an answer, made where there is none yet. */
+  view(answer) {
+    if (!this.#views.has(answer)) this.#views.set(answer, new AnswerView(answer, this.on));
+    return this.#views.get(answer);
   }
 
-  decided(settings) {
-    const { decision } = this.#turn;
-    this.#answer.prepend(element("h3", { class: "visually-hidden" }, `${decision.model ?? "The model"} answers`));
-    this.#pending.textContent = "Waiting for the first word";
-    this.#note.replaceChildren(...noteOf(this.#turn, settings));
-    this.#mark();
+  get #pair() {
+    const { answers, shown, beside } = this.#turn;
+    return [answers[shown], answers[beside]].filter(Boolean);
   }
 
-  thinking() {
-    this.#pending.textContent = "Thinking";
-  }
-
-  text(text) {
-    this.#pending.remove();
-    this.#markdown.append(text);
-  }
-
-  /** The turn has ended, in whichever way its state says. */
-  ended(settings) {
-    this.#pending.remove();
-    this.#markdown.finish();
-    this.#mark();
-    if (this.#turn.decision) this.#note.replaceChildren(...noteOf(this.#turn, settings));
-    const remark = this.#turn.state === "stopped" ? "You stopped this answer." : LIMITS[this.#turn.finishReason];
-    if (remark) this.#fault.before(element("p", { class: "remark" }, remark));
-    else if (this.#turn.state === "done" && !this.#turn.answer) {
-      this.#fault.before(element("p", { class: "remark" }, "The model answered with nothing."));
+  /** Show the answers that are to be seen, and what can be done with them. */
+  draw() {
+    const pair = this.#pair;
+    const [main] = pair;
+    for (const old of this.node.querySelectorAll(":scope > .version")) {
+      if (!pair.some((answer) => this.view(answer).node === old)) old.remove();
     }
-    if (this.#turn.error) this.#showFault(this.#turn.error);
-    this.#showActions(true);
+    for (const answer of pair) {
+      if (this.view(answer).node.parentNode !== this.node) this.#vote.before(this.view(answer).node);
+    }
+    this.node.dataset.state = pair.some(({ state }) => ["waiting", "streaming"].includes(state)) ? pair.at(-1).state : (main?.state ?? "waiting");
+    delete this.node.dataset.tier;
+    if (main?.decision?.tier) this.node.dataset.tier = main.decision.tier;
+    this.node.classList.toggle("compared", pair.length === 2);
+    const isOver = ["done", "stopped", "error"].includes(this.node.dataset.state);
+    for (const answer of pair) this.view(answer).showActions(...(isOver ? this.#actions(answer === main) : []));
+    this.#drawVote(isOver && pair.length === 2);
+  }
+
+  #actions(isMain) {
+    if (!isMain) return [button("Put away", () => this.#putAway(), { "aria-label": "Put away the other answer" })];
+    const { answers, shown, beside } = this.#turn;
+    const main = answers[shown];
+    const actions = [];
+    if (this.#isLast) {
+      const tier = OTHER[main.decision?.tier];
+      if (!main.error) actions.push(button("Retry", this.on.retry, { "aria-label": "Retry, ask again" }));
+      if (tier && beside === null) actions.push(button(`Ask ${tier}`, () => this.on.other(tier), { "aria-label": `Ask the ${tier} model as well` }));
+      actions.push(button("Edit", this.on.edit, { "aria-label": "Edit your message" }));
+    }
+    if (answers.length > 1 && beside === null) actions.push(this.#pager());
+    return actions;
+  }
+
+  #pager() {
+    const { answers, shown } = this.#turn;
+    const step = (by, label, name) => {
+      const node = button(label, () => this.#show(shown + by), { "aria-label": name });
+      node.disabled = !answers[shown + by];
+      return node;
+    };
+    const count = element("span", { class: "pager-count" }, `${shown + 1} of ${answers.length}`);
+    return element("span", { class: "pager" }, step(-1, "‹", "The answer before"), count, step(1, "›", "The next answer"));
+  }
+
+  #show(index) {
+    Object.assign(this.#turn, { shown: index, vote: null });
+    this.draw();
+    this.on.changed();
+  }
+
+  #putAway() {
+    Object.assign(this.#turn, { beside: null });
+    this.draw();
+    this.on.changed();
+  }
+
+  #drawVote(isAsked) {
+    this.#vote.hidden = !isAsked;
+    if (!isAsked) return;
+    const choices = [["strong", "strong is better"], ["tie", "both as good"], ["weak", "weak is better"]];
+    this.#vote.replaceChildren(
+      element("span", { class: "hint" }, "Which is better?"),
+      ...choices.map(([vote, label]) => {
+        const choose = button(label, () => {
+          this.#turn.vote = this.#turn.vote === vote ? null : vote;
+          this.#drawVote(true);
+          this.on.changed();
+          this.#vote.querySelector(`[data-vote="${vote}"]`).focus();
+        });
+        choose.dataset.vote = vote;
+        choose.setAttribute("aria-pressed", String(this.#turn.vote === vote));
+        return choose;
+      }),
+    );
+  }
+
+  /** Show a turn that is over, as it was kept. */
+  restore(settings) {
+    for (const answer of this.#turn.answers) this.view(answer).restore(settings);
+    this.draw();
   }
 
   /** A later turn has begun: this one can no longer be asked again. */
   settle() {
-    clearInterval(this.#countdown);
-    this.#fault.querySelector("button")?.remove();
-    this.#fault.querySelector(".countdown")?.remove();
-    this.#showActions(false);
+    this.#isLast = false;
+    for (const view of this.#views.values()) view.settle();
+    this.draw();
   }
 
   remove() {
-    clearInterval(this.#countdown);
+    for (const view of this.#views.values()) view.settle();
     this.node.remove();
   }
+}
 
-  #showActions(isLast) {
-    this.#actions.replaceChildren();
-    if (this.#turn.answer) this.#actions.append(copyButton(() => this.#turn.answer, "Copy", "Copy this answer"));
-    if (!isLast) return;
-    if (!this.#turn.error) this.#actions.append(button("Retry", this.on.retry, { "aria-label": "Ask again" }));
-    this.#actions.append(button("Edit", this.on.edit, { "aria-label": "Edit your message" }));
-  }
+/** A short question is a headline; a long one, or one with code, is text, of which the beginning is shown. */
+function questionOf({ question, files }) {
+  const heading = element("h3", { class: "visually-hidden" }, "You");
+  const isShort = question.length <= HEADLINE && question.split("\n").length <= 3 && !question.includes("```");
+  const body = isShort ? element("p", {}, question) : longQuestion(question);
+  const shown = files.map((file) => element("li", {}, ...preview(file)));
+  const list = files.length ? [element("ul", { class: "attached" }, ...shown)] : [];
+  return element("div", { class: isShort ? "question" : "question long" }, heading, body, ...list);
+}
 
-  #showFault(error) {
-    const again = error.needsKey ? button("Enter a key", this.on.askKey) : button("Try again", this.on.retry);
-    this.#fault.replaceChildren(element("p", {}, error.message), again);
-    this.#fault.hidden = false;
-    if (error.retryAfter) this.#countDown(error.retryAfter, again);
+function longQuestion(question) {
+  const text = element("div", { class: "asked" });
+  let plain = "";
+  const flush = () => {
+    if (plain.trim()) text.append(element("p", {}, plain.trim()));
+    plain = "";
+  };
+  // A person's text is not Markdown, but for the code within fences.
+  const tokens = lex(question);
+  for (const token of tokens) {
+    if (token.type !== "code" || !token.raw.trimStart().startsWith("```")) {
+      plain += token.raw;
+      continue;
+    }
+    flush();
+    const box = element("div", { class: "fenced" });
+    box.append(render(Object.assign([token], { links: tokens.links })));
+    text.append(box);
   }
-
-  #countDown(wait, again) {
-    const text = element("p", { class: "countdown", role: "timer" });
-    const end = performance.now() + wait * 1000;
-    again.disabled = true;
-    again.before(text);
-    const show = () => {
-      const left = Math.ceil((end - performance.now()) / 1000);
-      text.textContent = left > 0 ? `The server asks to wait ${format.seconds(left)}.` : "You can try again now.";
-      if (left > 0) return;
-      again.disabled = false;
-      clearInterval(this.#countdown);
-    };
-    this.#countdown = setInterval(show, 250);
-    show();
-  }
+  flush();
+  const more = button("Show all", () => {
+    const isOpen = more.getAttribute("aria-expanded") !== "true";
+    more.setAttribute("aria-expanded", String(isOpen));
+    more.textContent = isOpen ? "Show less" : "Show all";
+    text.classList.toggle("open", isOpen);
+  });
+  more.setAttribute("aria-expanded", "false");
+  more.hidden = true;
+  new ResizeObserver((_, observer) => {
+    if (!text.isConnected) return observer.disconnect();
+    more.hidden = !text.classList.contains("open") && text.scrollHeight <= text.clientHeight + 1;
+    return undefined;
+  }).observe(text);
+  return element("div", {}, text, more);
 }
 
 function curve(which) {

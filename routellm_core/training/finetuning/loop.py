@@ -7,71 +7,39 @@ needs a further package, and it batches by rows where prompts differ a hundredfo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from routellm_core.errors import ConfigError
 from routellm_core.routers.transformer.batching import is_out_of_memory, plan_batches, resolve_dtype, torch
+from routellm_core.training.finetuning.learner import Encoded, Learner
 from routellm_core.training.finetuning.options import FinetuningOptions, FinetuningProgress
 from routellm_core.training.finetuning.state import FinetuningState, Position
 
-__all__ = ["Encoded", "Finetuning", "LabelModel", "LabelledRows", "label_probabilities", "seeded"]
+__all__ = ["Finetuning", "LabelledRows", "label_probabilities", "seeded"]
 
 logger = logging.getLogger(__name__)
 logger.addHandler(logging.NullHandler())
-Encoded = Mapping[str, Sequence[int]]
-"""A tokenised prompt: the tokenizer's columns, ``input_ids`` among them."""
-
 _MAX_ROWS: Final = 32
 _WEIGHT_DECAY: Final = 0.01
 _MAX_NORM: Final = 1.0
 Ints = npt.NDArray[np.intp]
 
 
-class LabelModel(Protocol):
-    """A model that tells labels of prompts.
-
-    Attributes:
-        model: a ``torch.nn.Module`` with a ``device``.
-    """
-
-    model: Any
-
-    def encode(self, prompts: Sequence[str]) -> list[Encoded]:
-        """Return the tokens of each prompt, as the router will read them."""
-        ...
-
-    def losses(self, batch: Sequence[Encoded], labels: Any) -> Any:
-        """Return what training makes small, shape (B,); ``labels`` shape (B,), on the model's device."""
-        ...
-
-    def label_logits(self, batch: Sequence[Encoded]) -> Any:
-        """Return what the router takes the softmax of, shape (B, labels), float32."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class LabelledRows:
-    """What is learned.
-
-    Attributes:
-        encoded: n prompts.
-        labels: shape (n,), from 0.
-        weights: shape (n,), not negative.
-        train: indices of the rows to learn from.
-        held_out: indices of the rows to stop by.
-    """
+    """What is learned: n tokenised prompts, their labels from 0 and weights, and the indices of both parts."""
 
     encoded: Sequence[Encoded]
-    labels: Ints
-    weights: npt.NDArray[np.float64]
-    train: Ints
-    held_out: Ints
+    labels: Ints  # (n,)
+    weights: npt.NDArray[np.float64]  # (n,), not negative
+    train: Ints  # rows to learn from
+    held_out: Ints  # rows to stop by
 
 
 class Finetuning:
@@ -92,7 +60,7 @@ class Finetuning:
     """
 
     def __init__(
-        self, learner: LabelModel, rows: LabelledRows, options: FinetuningOptions, *, seed: int, state: FinetuningState
+        self, learner: Learner, rows: LabelledRows, options: FinetuningOptions, *, seed: int, state: FinetuningState
     ) -> None:
         if not len(rows.held_out) or not len(rows.train):
             raise ConfigError("too few distinct prompts to hold out a tenth to stop by")
@@ -218,9 +186,7 @@ class Finetuning:
         return FinetuningProgress(self.position.step, self.steps, epoch, epochs, loss, held_out_loss)
 
 
-def label_probabilities(
-    learner: LabelModel, encoded: Sequence[Encoded], *, token_budget: int
-) -> npt.NDArray[np.float64]:
+def label_probabilities(learner: Learner, encoded: Sequence[Encoded], *, token_budget: int) -> npt.NDArray[np.float64]:
     """Return P(label) for each prompt, shape (n, labels), in float32 on the model's device."""
     learner.model.eval()
     found: dict[int, Any] = {}

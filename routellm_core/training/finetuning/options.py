@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from routellm_core.errors import ConfigError
 
-__all__ = ["PRECISIONS", "FinetuningOptions", "FinetuningProgress"]
+__all__ = ["BertOptions", "CausalLLMOptions", "FinetuningOptions", "FinetuningProgress"]
 
-PRECISIONS: Final = ("auto", "float32", "bfloat16", "float16")
+_SCORES: Final = ("outcome", "quality")
+_PRECISIONS: Final = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +61,36 @@ class FinetuningOptions:
             raise ConfigError(f"save_steps is {self.save_steps}; it must be 0 or more")
         if not 0.0 < self.learning_rate < float("inf"):
             raise ConfigError(f"the learning rate is {self.learning_rate}; it must be above 0")
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
+        if self.precision not in _PRECISIONS:
+            raise ConfigError(f"precision {self.precision!r} is not one of {', '.join(_PRECISIONS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BertOptions(FinetuningOptions):
+    """How to train ``bert``; the same as for both."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CausalLLMOptions(FinetuningOptions):
+    """How to train ``causal_llm``.
+
+    Attributes:
+        scores: how a row becomes a score, ``"outcome"`` or ``"quality"``; see ``score_labels``.
+        messages: a folder with ``system_ft_v5.txt`` and ``classifier_ft_v5.txt``; None takes the base's, or this
+            package's own where it has none.
+    """
+
+    scores: str = field(
+        default="outcome", metadata={"help": "outcome, or quality: the weak answer's grade is the score."}
+    )
+    messages: Path | None = field(
+        default=None, metadata={"help": "Folder with the two message files.", "shown": "the base's, or our own"}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scores not in _SCORES:
+            raise ConfigError(f"scores {self.scores!r} is not one of {', '.join(_SCORES)}")
 
 
 @dataclass(frozen=True)

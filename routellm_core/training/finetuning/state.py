@@ -33,14 +33,10 @@ class Position:
 
     Random numbers (order of batches, dropout) follow from seed and step, the learning rate from the step: neither has a
     state of its own.
-
-    Attributes:
-        step: steps of the optimizer that are done, over all epochs.
-        losses: held-out loss after each finished epoch.
     """
 
-    step: int = 0
-    losses: tuple[float, ...] = ()
+    step: int = 0  # steps of the optimizer that are done, over all epochs
+    losses: tuple[float, ...] = ()  # held-out loss after each finished epoch
 
     @property
     def best_epoch(self) -> int:
@@ -64,11 +60,9 @@ class FinetuningState:
             self.clear()
 
     def position(self) -> Position:
-        """Return where the saved training was, or the beginning if none is saved.
+        """Return where the saved training was, or the beginning.
 
-        Raises:
-            ConfigError: what is saved is another training's.
-            CheckpointError: it is damaged.
+        Raises ConfigError where what is saved is another training's, and CheckpointError where it is damaged.
         """
         if not (self.folder / _STATE).is_file():
             return Position()
@@ -105,11 +99,7 @@ class FinetuningState:
         self._remove_others(position)
 
     def restore(self, position: Position, model: Any, optimizer: Any, scaler: Any) -> None:
-        """Load what :meth:`save` wrote.
-
-        Raises:
-            CheckpointError: a file is missing or damaged.
-        """
+        """Load what :meth:`save` wrote, or raise CheckpointError where a file is missing or damaged."""
         folder = self._step_folder(position)
         try:
             load_model(model, str(folder / _MODEL))
@@ -129,11 +119,7 @@ class FinetuningState:
         save_model(model, str(self._best_file(epoch)))
 
     def load_best(self, epoch: int, model: Any) -> None:
-        """Load what :meth:`save_best` wrote.
-
-        Raises:
-            CheckpointError: the file is missing or damaged.
-        """
+        """Load what :meth:`save_best` wrote, or raise CheckpointError where it is missing or damaged."""
         try:
             load_model(model, str(self._best_file(epoch)))
         except (SafetensorError, OSError, RuntimeError) as error:

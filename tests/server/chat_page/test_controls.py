@@ -10,7 +10,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 
 from routellm_core import ModelSelector
-from routellm_core.calibration.quantiles import share_at_threshold, threshold_for_share
+from routellm_core.calibration.ranking import share_at_threshold, threshold_for_share
 from routellm_core.routers.mf.router import MatrixFactorizationRouter
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from routellm_core import ModelSelector
-from routellm_core.calibration.quantiles import share_at_threshold
+from routellm_core.calibration.ranking import share_at_threshold
 from routellm_core.testing.local_models import LocalModelServer
 
 if TYPE_CHECKING:
@@ -55,20 +55,21 @@ def test_totals_add_up_over_the_chat_and_begin_anew_with_it(
 ) -> None:
     page.open(serve())
     assert page.one("#total-answers").text == "0"
-    page.ask(HARD)
     page.ask(EASY)
     assert selector.select(EASY).tier == "weak"
     assert page.one(".turn:last-child .badge").text == "weak"
+    page.ask(HARD)  # in this order: a conversation stays on the strong model
+    assert page.one(".turn:last-child .badge").text == "strong"
     (strong_in, strong_out), (weak_in, weak_out) = prices["strong"], prices["weak"]
-    # The second call carries the first exchange: (11 + 3) + (11 + 3) + (7 + 3) tokens in, 7 out.
+    # The second call carries the first exchange: (7 + 3) + (7 + 3) + (11 + 3) tokens in, 11 out.
     assert len(EASY) == 30
-    cost = 14 * strong_in + 11 * strong_out + 38 * weak_in + 7 * weak_out
-    at_strong = 52 * strong_in + 18 * strong_out
+    cost = 34 * strong_in + 11 * strong_out + 10 * weak_in + 7 * weak_out
+    at_strong = 44 * strong_in + 18 * strong_out
     assert page.one("#total-answers").text == "2"
     assert page.one("#total-share").text == "50 %"
-    assert page.one("#total-tokens").text == "52, 18"
-    assert page.one("#total-cost").text == f"${cost:.2g}" == "$0.00052"
-    assert page.one("#total-strong").text == f"${at_strong:.2g}" == "$0.0011"
+    assert page.one("#total-tokens").text == "44, 18"
+    assert page.one("#total-cost").text == f"${cost:.2g}" == "$0.00069"
+    assert page.one("#total-strong").text == f"${at_strong:.2g}" == "$0.00098"
     assert page.one("#total-saved").text == f"${at_strong - cost:.2g} ({100 * (1 - cost / at_strong):.0f} %)"
     assert page.one("#what-if").text == "At threshold 0.116, 1 of 2 messages so far would go to strong."
     page.one("#new-chat").click()
@@ -134,7 +135,7 @@ def test_retry_asks_again_with_the_choices_of_now(page: ChatPage, serve: Serve) 
     page.open(serve())
     page.ask(HARD)
     page.choose("weak")
-    page.one('.actions [aria-label="Ask again"]').click()
+    page.one('.actions [aria-label="Retry, ask again"]').click()
     page.wait(lambda: page.one(".turn").get_attribute("data-tier") == "weak", "the other model's answer")
     page.ended()
     assert len(page.all(".turn")) == 1

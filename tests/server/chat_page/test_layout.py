@@ -55,11 +55,11 @@ def test_colours_follow_the_system_until_they_are_chosen(page: ChatPage, serve: 
     assert luminance(dark) < 0.05 < 0.8 < luminance(light)
     theme = page.one("#theme")
     theme.click()
-    assert theme.accessible_name == "Colours: light"
+    assert theme.accessible_name == "◐ Light colours"
     assert background(page) == light
     theme.click()
     page.look(scheme="light")
-    assert (theme.accessible_name, background(page)) == ("Colours: dark", dark)
+    assert (theme.accessible_name, background(page)) == ("◐ Dark colours", dark)
     page.driver.refresh()
     page.wait(lambda: page.one("#model-name").text, "the settings")
     assert background(page) == dark
@@ -128,7 +128,8 @@ def test_everything_can_be_done_by_keyboard(page: ChatPage, serve: Serve) -> Non
     ]
     assert [name for name in seen if name in in_order] == in_order
     ringed = page.script(
-        "return [...document.querySelectorAll('button, select, summary')].filter(e => e.offsetParent)"
+        "return [...document.querySelectorAll('button, select, summary')]"
+        ".filter(e => e.checkVisibility() && !e.disabled)"
         ".filter(e => { e.focus({focusVisible: true}); return getComputedStyle(e).outlineStyle === 'none' })"
         ".map(e => e.id || e.textContent)"
     )

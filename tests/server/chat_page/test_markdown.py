@@ -44,6 +44,7 @@ ATTACKS = {
     "maths": r"\[ <img src=x onerror=window.hacked=1> \] and $<img src=x onerror=window.hacked=1>$",
 }
 
+MATHML = "http://www.w3.org/1998/Math/MathML"
 FORBIDDEN = (
     "img, svg, script, iframe, style, form, base, meta, video, object, embed, input, details, math, [id], [name]"
 )
@@ -58,7 +59,12 @@ def test_nothing_that_a_model_says_runs(page: ChatPage, serve: Serve) -> None:
             assert link.get_attribute("href").startswith(("https://", "mailto:")), name
             assert link.get_attribute("target") == "_blank", name
     assert len(page.all(".turn")) == len(ATTACKS)
-    within = "[...document.querySelectorAll('.markdown *')]"
+    drawn = "[...document.querySelectorAll('.maths *')]"
+    foreign = f"return {drawn}.filter(e => e.namespaceURI !== '{MATHML}' && !e.matches('span')).length"
+    assert page.script(foreign) == 0
+    handlers = f"return {drawn}.flatMap(e => e.getAttributeNames()).filter(n => /^on|href|src|style/.test(n))"
+    assert page.script(handlers) == []
+    within = "[...document.querySelectorAll('.markdown *')].filter(e => !e.matches('.maths *'))"
     assert page.script(f"return {within}.filter(e => e.matches(arguments[0])).map(e => e.outerHTML)", FORBIDDEN) == []
     names = set(page.script(f"return {within}.flatMap(e => e.getAttributeNames())"))
     assert names <= {"class", "href", "rel", "target", "title", "type", "aria-label", "tabindex"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from llama_index.llms.routellm.answers import RoutingDecisionEvent
 from llama_index.llms.routellm.base import RouteLLM
 from llama_index.llms.routellm.embedding import RouteLLMEmbedding
-from llama_index.llms.routellm.events import RoutingDecisionEvent
 
 if TYPE_CHECKING:
     from llama_index.llms.routellm.litellm_model import ResilientLiteLLM

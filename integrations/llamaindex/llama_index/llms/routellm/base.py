@@ -3,37 +3,56 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import logging
+import pickle
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import LLM, ToolSelection
 from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.tools.types import BaseTool
-from llama_index.llms.routellm.calls import RoutedCalls
-from llama_index.llms.routellm.children import check_settings, common_metadata, configured, function_calling
-from llama_index.llms.routellm.dispatch import Plan
-from llama_index.llms.routellm.loading import dump_model, without_secrets
-from llama_index.llms.routellm.options import build_turn_router, invalid, resolved
-from llama_index.llms.routellm.stamps import chosen_tier, without_outer_stamp
+from llama_index.llms.routellm.answers import chosen_tier, without_outer_stamp
+from llama_index.llms.routellm.calls import Call, RoutedCalls
+from llama_index.llms.routellm.messages import core_extract, turn_of
+from llama_index.llms.routellm.models import (
+    CLIENT_OPTIONS,
+    build_model,
+    check_settings,
+    common_metadata,
+    configured,
+    copied_model,
+    dump_model,
+    function_calling,
+    invalid,
+    settings_of,
+    without_secrets,
+)
+from llama_index.llms.routellm.settled import SettledQuestions
 from llama_index.llms.routellm.structured import RoutedStructuredLLM
-from llama_index.llms.routellm.tool_calls import RoutedToolCalls
-from llama_index.llms.routellm.turns import Turn, TurnRouter
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr, ValidationError, field_serializer
 
-from routellm_core.adapters import check_option_names
+from routellm_core import ModelSettings, load_config
+from routellm_core._options import build_from_options, validated
+from routellm_core.adapters import ROUTING_OPTIONS, AdapterRequest, Attempt, Routing, build_routing, check_option_names
 from routellm_core.backends.resilience import ResiliencePolicy
 from routellm_core.decision import format_model_name
 from routellm_core.types import RoutingDecision, Tier
 
 __all__ = ["RouteLLM"]
 
+logger = logging.getLogger(__name__)
+
 _PROMPT_FUNCTIONS = ("messages_to_prompt", "completion_to_prompt")
+_OPTIONS = frozenset(
+    (*ROUTING_OPTIONS, *CLIENT_OPTIONS, *_PROMPT_FUNCTIONS, "settle_seconds", "temperature", "max_tokens")
+)
 
 
-class RouteLLM(RoutedCalls, RoutedToolCalls, FunctionCallingLLM):
+class RouteLLM(RoutedCalls, FunctionCallingLLM):
     """Routes each question to one of two LLMs, and behaves as that LLM does.
 
     ::
@@ -54,11 +73,12 @@ class RouteLLM(RoutedCalls, RoutedToolCalls, FunctionCallingLLM):
         selector: a core ``ModelSelector`` to share, instead of the router and the policies below.
         extract: picks the text to route on out of messages; by default the last user message. Not asked where the
             question is known, as in query engines (``query_str``).
-        sticky: ``"conversation"`` keeps a conversation (by ``session=``, else by its opening question) on the strong
-            model once it went there; False does not, whatever is configured.
+        sticky: ``"auto"`` keeps a conversation (by ``session=``, else by its opening question) on the strong model once
+            it needed that, until an easy question of its own; ``"conversation"`` for good; False decides each turn
+            afresh, whatever is configured.
         memory: the store for ``sticky``, to share it or to set its limits.
-        settle_seconds: a question that comes again so soon keeps its model, so that a refine loop never changes it.
-            Not with ``sticky`` or ``selector``, whose own rules hold.
+        settle_seconds: a question that comes again so soon, after the same words, keeps its model, so that a refine
+            loop never changes it. Not where ``session=`` names the conversation.
         no_prompt_tier: the tier for messages without any user text, such as an image alone.
         on_scoring_error: where to go when scoring fails: ``"strong"``, ``"weak"`` or ``"raise"``.
         resilience: retries of models built from a name, and whether the other model is asked when one fails.
@@ -66,6 +86,8 @@ class RouteLLM(RoutedCalls, RoutedToolCalls, FunctionCallingLLM):
             ``output_parser``, ``callback_manager`` and LlamaIndex's other settings of an LLM, where given.
         api_base, api_key, timeout, max_retries, context_window, model_kwargs: for the models built from a name; an LLM
             that was given keeps its own.
+
+    An option that is assigned later (``llm.threshold = 0.3``) takes effect, or is refused.
 
     Raises:
         RouteLLMError: an option is unknown, mistyped or contradictory, or the router cannot be loaded.
@@ -79,7 +101,7 @@ class RouteLLM(RoutedCalls, RoutedToolCalls, FunctionCallingLLM):
     weak: Any = None
     selector: Any = Field(default=None, exclude=True)
     extract: Callable[[Sequence[ChatMessage]], str | None] | None = Field(default=None, exclude=True)
-    sticky: Literal["conversation", False] | None = None
+    sticky: Literal["auto", "conversation", False] | None = None
     memory: Any = Field(default=None, exclude=True)
     settle_seconds: float = Field(default=60.0, ge=0)
     no_prompt_tier: Any = None
@@ -94,22 +116,20 @@ class RouteLLM(RoutedCalls, RoutedToolCalls, FunctionCallingLLM):
     context_window: int | None = None
     model_kwargs: dict[str, Any] | None = None
 
-    _turn_router: TurnRouter = PrivateAttr()
+    _routing: Routing[LLM] = PrivateAttr()
+    _given: dict[str, Any] = PrivateAttr()
+    _settled: SettledQuestions | None = PrivateAttr(default=None)
     _question: str | None = PrivateAttr(default=None)
-    _given_prompt_functions: frozenset[str] = PrivateAttr(default=frozenset())
 
     def __init__(self, router: Any = None, threshold: Any = None, **options: Any) -> None:
         # Before pydantic's validation, which would wrap the library's errors in its own.
-        given = {"router": router, "threshold": threshold, **options}
-        check_option_names(given, type(self).model_fields, subject=type(self).__name__)
-        ready = resolved(given)
+        given = _normalised({"router": router, "threshold": threshold, **options}, type(self))
+        routing = _routing_of(given, None)
         try:
-            super().__init__(**ready)
+            super().__init__(**{**given, **_shown(given, routing)})
         except ValidationError as error:
             raise invalid(error, type(self).__name__) from None  # pydantic's own text may quote a key
-        self._turn_router = build_turn_router(ready)
-        self._given_prompt_functions = frozenset(name for name in _PROMPT_FUNCTIONS if name in ready)
-        check_settings(self._turn_router.pair, self.strong, self.weak, ready)
+        self._take(given, routing)
 
     @classmethod
     def class_name(cls) -> str:
@@ -124,8 +144,8 @@ class RouteLLM(RoutedCalls, RoutedToolCalls, FunctionCallingLLM):
     @property
     def model_name(self) -> str:
         """The routing as a model name, such as ``"router-mf-0.116"``."""
-        name = self._turn_router.selector.router.name
-        threshold = self._effective_threshold
+        name = self._routing.selector.router.name
+        threshold = self._routing.effective_threshold
         return f"router-{name}" if threshold is None else format_model_name(name, threshold)
 
     def decide(self, question: str | Sequence[ChatMessage], **routing: Any) -> RoutingDecision:
@@ -138,9 +158,9 @@ class RouteLLM(RoutedCalls, RoutedToolCalls, FunctionCallingLLM):
         Raises:
             RoutingError: it cannot be routed.
         """
-        if isinstance(question, str):
-            return self._turn_router.select(Turn((), question, **routing))
-        return self._turn_router.select(self._turn(Turn(question, **routing)))
+        asked: dict[str, Any] = {"question": question} if isinstance(question, str) else {}
+        messages = () if asked else question
+        return self._routing.select(self._request({**asked, **routing}, messages=messages, parameters={}))
 
     def asking(self, question: str) -> RouteLLM:
         """Return this LLM, routed on ``question`` whatever it is called with.
@@ -165,15 +185,15 @@ class RouteLLM(RoutedCalls, RoutedToolCalls, FunctionCallingLLM):
         Raises:
             ValueError: there is none, and ``error_on_no_tool_call``.
         """
-        model = self._model(chosen_tier(response) or "strong")
-        reader = function_calling(model, self._turn_router.pair.strong)
+        tier = chosen_tier(response) or "strong"
+        reader = function_calling(self._model(tier), self._routing.pair.of(tier))
         return reader.get_tool_calls_from_response(
             without_outer_stamp(response), error_on_no_tool_call=error_on_no_tool_call, **kwargs
         )
 
     def _check_tools(self) -> None:
-        for tier in ("strong", "weak"):  # both at once: a mistake should not wait for the other tier's turn
-            function_calling(getattr(self, tier), getattr(self._turn_router.pair, tier))
+        for tier, model in self._routing.models.items():  # both at once: a mistake should not wait for the other's turn
+            function_calling(model, self._routing.pair.of(tier))
 
     def _prepare_chat_with_tools(
         self,
@@ -186,7 +206,7 @@ class RouteLLM(RoutedCalls, RoutedToolCalls, FunctionCallingLLM):
         **kwargs: Any,
     ) -> dict[str, Any]:
         # The public methods go to the chosen model at once; this serves callers of the framework's inner step.
-        model = function_calling(self._model("strong"), self._turn_router.pair.strong)
+        model = function_calling(self._model("strong"), self._routing.pair.strong)
         return model._prepare_chat_with_tools(
             tools, user_msg, chat_history, verbose, allow_parallel_tool_calls, tool_required, **kwargs
         )
@@ -196,32 +216,105 @@ class RouteLLM(RoutedCalls, RoutedToolCalls, FunctionCallingLLM):
     @property
     def given_prompt_functions(self) -> frozenset[str]:
         """Which of the functions between messages and prompts were given, and so apply to both models."""
-        return self._given_prompt_functions
-
-    @property
-    def _effective_threshold(self) -> Any:
-        own = self._turn_router.threshold
-        return self._turn_router.selector.threshold if own is None else own
-
-    @property
-    def _is_sticky(self) -> bool:
-        return self._turn_router.is_sticky
+        return frozenset(name for name in _PROMPT_FUNCTIONS if name in self._given)
 
     def _model(self, tier: Tier) -> LLM:
-        return configured(self.strong if tier == "strong" else self.weak, self)
+        return configured(self._routing.models[tier], self)
 
-    def _turn(self, turn: Turn) -> Turn:
-        return turn if self._question is None else replace(turn, question=self._question)
+    def _request(self, own: Mapping[str, Any], *, parameters: Mapping[str, Any], **about: Any) -> AdapterRequest:
+        question = own.get("question") if self._question is None else self._question
+        limits = {} if self.max_tokens is None else {"max_tokens": self.max_tokens}
+        turn = turn_of(parameters={**limits, **parameters}, question=question, session=own.get("session"), **about)
+        return AdapterRequest(turn, own.get("model"))
 
-    def _plan(self, turn: Turn) -> Plan:
-        has_fallback = self.resilience is None or self.resilience.fallback
-        return Plan(
-            turn_router=self._turn_router,
-            turn=self._turn(turn),
-            model=self._model,
-            has_fallback=has_fallback and self.strong is not self.weak,
-            rate_limiter=getattr(self, "rate_limiter", None),  # younger than llama-index-core 0.13
-        )
+    def _call(
+        self, name: str, arguments: Callable[[bool], dict[str, Any]], own: Mapping[str, Any], **about: Any
+    ) -> Call:
+        def ask(attempt: Attempt) -> Any:
+            return getattr(self._model(attempt.tier), name)(**arguments(attempt.is_foreign))
+
+        # A conversation that the caller names has rules of its own.
+        settled = self._settled if own.get("session") is None else None
+        limiter = getattr(self, "rate_limiter", None)  # younger than llama-index-core 0.13
+        return Call(self._routing, self._request(own, **about), ask, settled, limiter)
+
+    # Options that change, and copies
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; an option of the routing, or of the models, takes effect at once.
+
+        Raises:
+            RouteLLMError: the option is mistyped or contradictory; nothing has changed then.
+        """
+        if name in _OPTIONS and "_given" in (self.__pydantic_private__ or ()):  # LlamaIndex sets some while it builds
+            self._change({name: value})
+        else:
+            super().__setattr__(name, value)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy; what ``update`` changes takes effect, and what it does not change stays shared.
+
+        A deep copy has models of its own, which may be changed apart; their connections, the loaded router, handlers
+        of callbacks and remembered conversations are shared.
+
+        Raises:
+            RouteLLMError: an option in ``update`` is mistyped or contradictory.
+        """
+        copied = copy.deepcopy(self) if deep else copy.copy(self)
+        changes = dict(update or {})
+        if options := {name: changes.pop(name) for name in _OPTIONS & changes.keys()}:
+            copied._change(options)
+        for name, value in changes.items():
+            setattr(copied, name, value)
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        copied = copy.copy(self)
+        models = {id(model): copied_model(model) for model in self._routing.models.values()}
+        routing = replace(self._routing, models={tier: models[id(m)] for tier, m in self._routing.models.items()})
+        given = {name: models.get(id(value), value) for name, value in self._given.items()}
+        routing = replace(routing, given={name: given.get(name, value) for name, value in routing.given.items()})
+        copied._take(given, routing)
+        copied.__dict__.update(routing.models, callback_manager=CallbackManager([*self.callback_manager.handlers]))
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not as LlamaIndex does: it takes what cannot be pickled out of the object that is being pickled.
+        others = {name: self.__dict__[name] for name in self.model_fields_set - _OPTIONS}
+        state = {**others, **self._given}
+        for name in ("callback_manager", "rate_limiter"):
+            if name in state and not _is_picklable(state[name]):
+                logger.warning("the %s cannot be pickled, so it is left out", name)
+                del state[name]
+        models = {name: copy.copy(value) for name, value in state.items() if isinstance(value, LLM)}
+        return _rebuilt, (type(self), {**state, **models}, self._question)
+
+    def _change(self, options: Mapping[str, Any]) -> None:
+        given = _normalised({**self._given, **options}, type(self))
+        previous = self._routing
+        if not CLIENT_OPTIONS.isdisjoint(options):  # models that were built from a name are built anew
+            previous = replace(previous, given={**previous.given, "strong": _NEVER, "weak": _NEVER})
+        routing = _routing_of(given, previous)
+        checked = copy.copy(self)
+        shown = _shown(given, routing)
+        try:
+            for name, value in options.items():
+                type(self).__pydantic_validator__.validate_assignment(
+                    checked, name, shown.get(name, given.get(name, value))
+                )
+        except ValidationError as error:
+            raise invalid(error, type(self).__name__) from None
+        self.__dict__.update({name: checked.__dict__[name] for name in options})
+        self.__dict__.update(shown)
+        self.__pydantic_fields_set__.update(options)
+        self._take(given, routing)
+
+    def _take(self, given: dict[str, Any], routing: Routing[LLM]) -> None:
+        # What was built from saved values stays, whatever option changes later.
+        loaded = {tier: routing.models[tier] for tier in routing.models if isinstance(given.get(tier), Mapping)}
+        self._given = {**given, **loaded}
+        self._routing = replace(routing, given={**routing.given, **loaded})
+        self._settled = SettledQuestions(self.settle_seconds) if self.settle_seconds else None
 
     # Serialisation: plain values, without keys
 
@@ -231,7 +324,7 @@ class RouteLLM(RoutedCalls, RoutedToolCalls, FunctionCallingLLM):
 
     @field_serializer("router")
     def _dump_router(self, _router: Any) -> str:
-        return self._turn_router.selector.router.name
+        return self._routing.selector.router.name
 
     @field_serializer("threshold")
     def _dump_threshold(self, threshold: Any) -> Any:
@@ -246,3 +339,57 @@ class RouteLLM(RoutedCalls, RoutedToolCalls, FunctionCallingLLM):
     @field_serializer("resilience")
     def _dump_resilience(self, policy: ResiliencePolicy | None) -> dict[str, Any] | None:
         return asdict(policy) if policy else None
+
+
+_NEVER: Any = object()
+
+
+def _normalised(options: Mapping[str, Any], owner: type[RouteLLM]) -> dict[str, Any]:
+    """Return what was given, with settings as such."""
+    check_option_names(options, owner.model_fields, subject=owner.__name__)
+    given = {name: value for name, value in options.items() if value is not None}
+    if isinstance(given.get("resilience"), Mapping):
+        given["resilience"] = build_from_options(ResiliencePolicy, given["resilience"], subject="resilience")
+    for tier in ("strong", "weak"):
+        if isinstance(given.get(tier), Mapping) and "class_name" not in given[tier]:
+            given[tier] = validated(ModelSettings, dict(given[tier]), subject=tier)
+    return given
+
+
+def _routing_of(given: Mapping[str, Any], previous: Routing[LLM] | None) -> Routing[LLM]:
+    policy = given.get("resilience") or load_config().fallback.policy()
+    options = {**given, "resilience": policy}
+    routing = build_routing(
+        given,
+        build_model=lambda tier, spec: build_model(tier, spec, options),
+        settings_of=settings_of,
+        core_extract=core_extract,
+        previous=previous,
+    )
+    check_settings(routing.models, given)
+    return routing
+
+
+def _shown(given: Mapping[str, Any], routing: Routing[LLM]) -> dict[str, Any]:
+    """Return the fields that tell what the configuration filled in, and what names became."""
+    shown: dict[str, Any] = {**routing.models, "resilience": routing.policy}
+    if "selector" not in given:
+        config = load_config()
+        shown["router"] = routing.selector.router
+        shown["sticky"] = given.get("sticky", config.sticky or False)
+        for name in ("no_prompt_tier", "on_scoring_error"):
+            shown[name] = given.get(name, getattr(config, name))
+    return shown
+
+
+def _is_picklable(value: Any) -> bool:
+    try:
+        pickle.dumps(value)
+    except Exception:  # whatever foreign code raises
+        return False
+    return True
+
+
+def _rebuilt(owner: type[RouteLLM], options: dict[str, Any], question: str | None) -> RouteLLM:
+    llm = owner(**options)
+    return llm if question is None else llm.asking(question)

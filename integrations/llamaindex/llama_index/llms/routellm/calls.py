@@ -7,176 +7,253 @@ LlamaIndex would wrap those of an LLM class in a span, and tracing would show ea
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from typing import Any
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, MessageRole
-from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
-from llama_index.core.types import Model, TokenAsyncGen, TokenGen
-from llama_index.llms.routellm.dispatch import Plan
-from llama_index.llms.routellm.questions import named_question
-from llama_index.llms.routellm.turns import Turn
-from pydantic import BaseModel
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.llms.llm import LLM
+from llama_index.core.prompts import BasePromptTemplate
+from llama_index.llms.routellm.answers import report, stamped
+from llama_index.llms.routellm.messages import MessageReading, named_question, without_foreign_state
+from llama_index.llms.routellm.settled import SettledQuestions
 
-__all__ = ["RoutedCalls"]
+from routellm_core.adapters import AdapterRequest, Attempt, RoutedCall, Routing
+from routellm_core.capabilities import misfits
+from routellm_core.types import RoutingDecision
+
+__all__ = ["Arguments", "Call", "RoutedCalls"]
+
+T = TypeVar("T")
 
 _ROUTING_ARGUMENTS = ("model", "question", "session")
+_READING = MessageReading()
+
+
+class Call:
+    """A call that was accepted and not decided yet.
+
+    Args:
+        routing: decides, and knows the models.
+        request: what is decided on.
+        ask: calls the model that an attempt decided for.
+        settled: decisions of the last moments; None decides afresh.
+        rate_limiter: LlamaIndex's, which the router was given, or None.
+    """
+
+    def __init__(
+        self,
+        routing: Routing[LLM],
+        request: AdapterRequest,
+        ask: Callable[[Attempt], Any],
+        settled: SettledQuestions | None,
+        rate_limiter: Any,
+    ) -> None:
+        self._routing, self._request, self._ask = routing, request, ask
+        self._settled, self._rate_limiter = settled, rate_limiter
+
+    def run(self) -> Any:
+        """Decide, call the model and, where that is called for, the other one.
+
+        Raises:
+            Exception: the decided model's own error; a note tells of the other model's where that failed too.
+        """
+        return self._decided().run(lambda attempt: stamped(self._asked(attempt), attempt.decision))
+
+    def stream(self) -> Any:
+        """Decide and stream; the beginning is read now, while the other model can still be asked."""
+        return self._decided().stream(lambda attempt: _stamped_each(self._asked(attempt), attempt.decision))
+
+    async def arun(self) -> Any:
+        """Do as :meth:`run` does, without blocking the event loop."""
+
+        async def answer(attempt: Attempt) -> Any:
+            return stamped(await self._asked(attempt), attempt.decision)
+
+        return await (await self._adecided()).arun(answer)
+
+    async def astream(self) -> Any:
+        """Do as :meth:`stream` does, without blocking the event loop."""
+        call = await self._adecided()
+        return await call.astream(lambda attempt: _astamped_each(self._asked(attempt), attempt.decision))
+
+    def _decided(self) -> RoutedCall:
+        decision = self._kept() or self._keep(self._routing.select(self._request))
+        if self._rate_limiter is not None:
+            self._rate_limiter.acquire()
+        return RoutedCall(self._routing, self._request, _READING, decision=decision)
+
+    async def _adecided(self) -> RoutedCall:
+        decision = self._kept() or self._keep(await self._routing.aselect(self._request))
+        if self._rate_limiter is not None:
+            await self._rate_limiter.async_acquire()
+        return RoutedCall(self._routing, self._request, _READING, decision=decision)
+
+    def _kept(self) -> RoutingDecision | None:
+        kept = self._settled.get(self._request) if self._settled else None
+        routing = self._routing
+        if kept and kept.tier in misfits(self._request.turn.needs, routing.selector.capabilities, routing.pair):
+            return None
+        return kept
+
+    def _keep(self, decision: RoutingDecision) -> RoutingDecision:
+        return self._settled.settle(self._request, decision) if self._settled else decision
+
+    def _asked(self, attempt: Attempt) -> Any:
+        report(attempt.decision)
+        if self._settled and attempt.decision.fallback_from is not None:
+            self._settled.took_over(self._request, attempt.decision)
+        return self._ask(attempt)
+
+
+def _stamped_each(pieces: Iterator[T], decision: RoutingDecision) -> Iterator[T]:
+    try:
+        for piece in pieces:
+            yield stamped(piece, decision)
+    finally:
+        if hasattr(pieces, "close"):
+            pieces.close()
+
+
+async def _astamped_each(opening: Any, decision: RoutingDecision) -> AsyncIterator[Any]:
+    pieces = await opening
+    try:
+        async for piece in pieces:
+            yield stamped(piece, decision)
+    finally:  # unlike a `for` loop over a generator, nothing closes an asynchronous one in time
+        if hasattr(pieces, "aclose"):
+            await pieces.aclose()
+
+
+# --- what each kind of call is routed on ------------------------------------------------------------------------------
+
+Arguments = Callable[[bool], dict[str, Any]]
+"""The chosen model's arguments; fresh ones each time, and without foreign state where it is asked for."""
 
 
 class RoutedCalls:
-    """Chat, completion, prediction and structured prediction. Mix in before the LLM class.
+    """Chat, completion, prediction, structured prediction and chat with tools. Mix in before the LLM class.
 
     Every method takes ``model=`` (``"strong"``, ``"weak"``, ``"router-mf-0.3"``), ``question=`` (the text to route on)
-    and ``session=`` (the conversation, for stickiness); structured prediction takes them in ``llm_kwargs``.
+    and ``session=`` (the conversation, for stickiness); structured prediction takes them in ``llm_kwargs``. What is
+    not named here is passed to the chosen model.
     """
 
-    def _plan(self, turn: Turn) -> Plan:
+    def _call(self, name: str, arguments: Arguments, own: Mapping[str, Any], **about: Any) -> Call:
+        """Accept a call of the method ``name``; ``about`` is what :func:`turn_of` takes."""
         raise NotImplementedError
 
-    @property
-    def _is_sticky(self) -> bool:
+    def _check_tools(self) -> None:
+        """Refuse models without tool calling."""
         raise NotImplementedError
 
-    # Chat
+    def _chatting(self, name: str, *, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Call:
+        own, rest = _parted(kwargs)
 
-    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Decide, and chat with the chosen model."""
-        plan, rest = self._plan_for(messages, kwargs)
-        return plan.run(lambda llm: llm.chat(list(messages), **rest))
+        def arguments(is_foreign: bool) -> dict[str, Any]:
+            return {"messages": without_foreign_state(messages) if is_foreign else list(messages), **rest}
 
-    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """Do as :meth:`chat` does, without blocking the event loop."""
-        plan, rest = self._plan_for(messages, kwargs)
-        return await plan.arun(lambda llm: llm.achat(list(messages), **rest))
+        return self._call(name, arguments, own, messages=messages, parameters=rest)
 
-    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Generator[ChatResponse, None, None]:
-        """Decide, and stream from the chosen model; returns when the first piece has arrived."""
-        plan, rest = self._plan_for(messages, kwargs)
-        return plan.stream(lambda llm: llm.stream_chat(list(messages), **rest))
+    def _completing(self, name: str, *, prompt: str, formatted: bool = False, kwargs: dict[str, Any]) -> Call:
+        own, rest = _parted(kwargs)
+        asked = [ChatMessage(role=MessageRole.USER, content=prompt)]
+        fixed = {"prompt": prompt, "formatted": formatted, **rest}
+        return self._call(name, lambda _: dict(fixed), own, messages=asked, parameters=rest)
 
-    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncGenerator[ChatResponse, None]:
-        """Do as :meth:`stream_chat` does, without blocking the event loop."""
-        plan, rest = self._plan_for(messages, kwargs)
-        return await plan.astream(lambda llm: llm.astream_chat(list(messages), **rest))
+    def _predicting(self, name: str, *, prompt: BasePromptTemplate, prompt_args: dict[str, Any]) -> Call:
+        return self._with_template(name, prompt, prompt_args, {"prompt": prompt}, {}, {})
 
-    # Completion
+    def _structuring(
+        self, name: str, *, output_cls: Any, prompt: BasePromptTemplate, llm_kwargs: Any = None, prompt_args: Any
+    ) -> Call:
+        own, rest = _parted(llm_kwargs or {})
+        given = {"output_cls": output_cls, "prompt": prompt, "llm_kwargs": rest}
+        return self._with_template(name, prompt, prompt_args, given, own, rest)
 
-    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Decide, and let the chosen model complete the prompt."""
-        plan, rest = self._plan_for([_from_user(prompt)], kwargs)
-        return plan.run(lambda llm: llm.complete(prompt, formatted=formatted, **rest))
+    def _with_template(
+        self, name: str, prompt: BasePromptTemplate, values: dict[str, Any], given: Any, own: Any, rest: Any
+    ) -> Call:
+        question = named_question(prompt, values)
+        messages = prompt.format_messages(llm=self, **values)  # type: ignore[arg-type]
 
-    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """Do as :meth:`complete` does, without blocking the event loop."""
-        plan, rest = self._plan_for([_from_user(prompt)], kwargs)
-        return await plan.arun(lambda llm: llm.acomplete(prompt, formatted=formatted, **rest))
+        def arguments(_: bool) -> dict[str, Any]:
+            return {**given, **({"llm_kwargs": dict(rest)} if "llm_kwargs" in given else {}), **values}
 
-    def stream_complete(
-        self, prompt: str, formatted: bool = False, **kwargs: Any
-    ) -> Generator[CompletionResponse, None, None]:
-        """Decide, and stream the chosen model's completion; returns when the first piece has arrived."""
-        plan, rest = self._plan_for([_from_user(prompt)], kwargs)
-        return plan.stream(lambda llm: llm.stream_complete(prompt, formatted=formatted, **rest))
+        return self._call(name, arguments, {"question": question, **own}, messages=messages, parameters=rest)
 
-    async def astream_complete(
-        self, prompt: str, formatted: bool = False, **kwargs: Any
-    ) -> AsyncGenerator[CompletionResponse, None]:
-        """Do as :meth:`stream_complete` does, without blocking the event loop."""
-        plan, rest = self._plan_for([_from_user(prompt)], kwargs)
-        return await plan.astream(lambda llm: llm.astream_complete(prompt, formatted=formatted, **rest))
-
-    # Prediction: LlamaIndex names the question among the template's variables
-
-    def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
-        """Decide on the template's question, and let the chosen model predict."""
-        return self._plan_of(prompt, prompt_args).run(lambda llm: llm.predict(prompt, **prompt_args))
-
-    async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
-        """Do as :meth:`predict` does, without blocking the event loop."""
-        return await self._plan_of(prompt, prompt_args).arun(lambda llm: llm.apredict(prompt, **prompt_args))
-
-    def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
-        """Decide on the template's question, and stream the chosen model's tokens."""
-        return self._plan_of(prompt, prompt_args).stream(lambda llm: llm.stream(prompt, **prompt_args))
-
-    async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
-        """Do as :meth:`stream` does, without blocking the event loop."""
-        return await self._plan_of(prompt, prompt_args).astream(lambda llm: llm.astream(prompt, **prompt_args))
-
-    # Structured prediction
-
-    def structured_predict(
+    def _tooling(
         self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Model:
-        """Decide on the template's question, and let the chosen model fill ``output_cls`` in its own way."""
-        plan, rest = self._structured(prompt, prompt_args, llm_kwargs)
-        return plan.run(lambda llm: llm.structured_predict(output_cls, prompt, llm_kwargs={**rest}, **prompt_args))
+        name: str,
+        *,
+        tools: Any,
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        tool_required: bool = False,
+        kwargs: dict[str, Any],
+        **options: Any,
+    ) -> Call:
+        self._check_tools()
+        own, rest = _parted({**options, **kwargs})
+        if tool_required:  # younger than some integrations, so it is passed on only where it says something
+            rest["tool_required"] = True
+        asked = ChatMessage(role=MessageRole.USER, content=user_msg) if isinstance(user_msg, str) else user_msg
+        history = list(chat_history or [])
 
-    async def astructured_predict(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Model:
-        """Do as :meth:`structured_predict` does, without blocking the event loop."""
-        plan, rest = self._structured(prompt, prompt_args, llm_kwargs)
-        return await plan.arun(
-            lambda llm: llm.astructured_predict(output_cls, prompt, llm_kwargs={**rest}, **prompt_args)
-        )
+        def arguments(is_foreign: bool) -> dict[str, Any]:
+            # A fresh list each time: LiteLLM appends the user's message to the one that it is given.
+            said = without_foreign_state(history) if is_foreign else list(history)
+            return {"tools": tools, "user_msg": asked, "chat_history": said, **rest}
 
-    def stream_structured_predict(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> Generator[Model | BaseModel, None, None]:
-        """Decide on the template's question, and stream growing objects from the chosen model."""
-        plan, rest = self._structured(prompt, prompt_args, llm_kwargs)
-        return plan.stream(
-            lambda llm: llm.stream_structured_predict(output_cls, prompt, llm_kwargs={**rest}, **prompt_args)
-        )
-
-    async def astream_structured_predict(
-        self,
-        output_cls: type[Model],
-        prompt: PromptTemplate,
-        llm_kwargs: dict[str, Any] | None = None,
-        **prompt_args: Any,
-    ) -> AsyncGenerator[Model | BaseModel, None]:
-        """Do as :meth:`stream_structured_predict` does, without blocking the event loop."""
-        plan, rest = self._structured(prompt, prompt_args, llm_kwargs)
-        return await plan.astream(
-            lambda llm: llm.astream_structured_predict(output_cls, prompt, llm_kwargs={**rest}, **prompt_args)
-        )
-
-    def _plan_for(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> tuple[Plan, dict[str, Any]]:
-        """Accept a call; take the arguments that are the router's own out of its keyword arguments."""
-        rest = dict(kwargs)
-        own = {name: rest.pop(name) for name in _ROUTING_ARGUMENTS if name in rest}
-        return self._plan(Turn(messages, **own)), rest
-
-    def _plan_of(
-        self, prompt: BasePromptTemplate, prompt_args: Mapping[str, Any], own: Mapping[str, Any] | None = None
-    ) -> Plan:
-        question = named_question(prompt, prompt_args)
-        messages: Sequence[ChatMessage] = ()
-        if question is None or self._is_sticky:  # else the documents in the prompt need not be rendered twice
-            messages = prompt.format_messages(llm=self, **prompt_args)  # type: ignore[arg-type]
-        return self._plan(Turn(messages, **{"question": question, **(own or {})}))
-
-    def _structured(
-        self, prompt: BasePromptTemplate, prompt_args: Mapping[str, Any], llm_kwargs: Mapping[str, Any] | None
-    ) -> tuple[Plan, dict[str, Any]]:
-        rest = dict(llm_kwargs or {})
-        own = {name: rest.pop(name) for name in _ROUTING_ARGUMENTS if name in rest}
-        return self._plan_of(prompt, prompt_args, own), rest
+        described = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
+        messages = [*history, asked] if asked else history
+        return self._call(name, arguments, own, messages=messages, parameters={**rest, "tools": described})
 
 
-def _from_user(prompt: str) -> ChatMessage:
-    return ChatMessage(role=MessageRole.USER, content=prompt)
+def _parted(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Take the arguments that are the router's own out of a call's keyword arguments."""
+    rest = dict(kwargs)
+    return {name: rest.pop(name) for name in _ROUTING_ARGUMENTS if name in rest}, rest
+
+
+def _method(name: str, form: str, accept: Callable[..., Call]) -> Any:
+    """Return the method ``name``, with LlamaIndex's own signature and text."""
+    plain = inspect.unwrap(getattr(FunctionCallingLLM, name))
+    signature = inspect.signature(plain)
+    extra = next((each.name for each in signature.parameters.values() if each.kind is each.VAR_KEYWORD), "")
+
+    def accepted(llm: Any, arguments: Sequence[Any], named: Mapping[str, Any]) -> Call:
+        given = signature.bind(llm, *arguments, **named).arguments
+        given.pop("self")
+        return accept(llm, name, **{extra: {}, **given})
+
+    if form in ("run", "stream"):
+
+        def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return getattr(accepted(self, args, kwargs), form)()
+
+    else:
+
+        async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return await getattr(accepted(self, args, kwargs), form)()
+
+    return functools.update_wrapper(method, plain, updated=())  # without the marks of LlamaIndex's decorators
+
+
+_FORMS = ("run", "arun", "stream", "astream")
+_KINDS: Mapping[Callable[..., Call], Sequence[str]] = {
+    RoutedCalls._chatting: ("chat", "achat", "stream_chat", "astream_chat"),
+    RoutedCalls._completing: ("complete", "acomplete", "stream_complete", "astream_complete"),
+    RoutedCalls._predicting: ("predict", "apredict", "stream", "astream"),
+    RoutedCalls._structuring: (
+        "structured_predict", "astructured_predict", "stream_structured_predict", "astream_structured_predict",
+    ),
+    RoutedCalls._tooling: (
+        "chat_with_tools", "achat_with_tools", "stream_chat_with_tools", "astream_chat_with_tools",
+    ),
+}  # fmt: skip
+for _accept, _names in _KINDS.items():
+    for _name, _form in zip(_names, _FORMS, strict=True):
+        setattr(RoutedCalls, _name, _method(_name, _form, _accept))

@@ -9,8 +9,7 @@ from typing import Any
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
 from pydantic import PrivateAttr
 
-from routellm_core.embeddings import Embedder, Embeddings, load_embedder
-from routellm_core.embeddings.surface import surface_dimension
+from routellm_core.embeddings import Embedder, Embeddings, load_embedder, semantic_width
 
 __all__ = ["RouteLLMEmbedding"]
 
@@ -22,8 +21,8 @@ class RouteLLMEmbedding(BaseEmbedding):
 
         Settings.embed_model = RouteLLMEmbedding()  # the shipped static table: microseconds, offline
 
-    Only the part of a vector that holds meaning is used; what the routers add to it (length, digits and other surface
-    features) says nothing about a document's subject.
+    Only the part of a vector that holds meaning is used; what the routers add to it (length, digits, opinions of how
+    hard it is) says nothing about a document's subject.
 
     Args:
         embedder: a core embedder or its name: ``"static"``, ``"minilm"``, ``"litellm/text-embedding-3-small"`` …
@@ -50,9 +49,7 @@ class RouteLLMEmbedding(BaseEmbedding):
 
     def _vectors(self, texts: list[str]) -> list[Embedding]:
         vectors: Embeddings = self._loaded.embed(texts)
-        if self._loaded.name.startswith(("static", "minilm")):
-            vectors = vectors[:, : vectors.shape[1] - surface_dimension() - 1]
-        return [[float(value) for value in row] for row in vectors]
+        return [[float(value) for value in row[: semantic_width(self._loaded)]] for row in vectors]
 
     def _get_query_embedding(self, query: str) -> Embedding:
         return self._vectors([query])[0]

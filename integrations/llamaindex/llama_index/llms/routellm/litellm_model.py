@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, LLMMetadata
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.tools.types import BaseTool
-from pydantic import Field, PrivateAttr, SecretStr
+from pydantic import Field, PrivateAttr, SecretStr, field_serializer
 
 from routellm_core import ModelSettings
 from routellm_core.backends.caller import ResilientCaller
@@ -27,6 +28,7 @@ from llama_index.llms.routellm.litellm_messages import ChunkReader, to_openai, t
 __all__ = ["ResilientLiteLLM"]
 
 _UNKNOWN_WINDOW = 8192
+_CLIENT_SETTINGS = ("api_base", "api_key", "timeout", "context_window")
 
 
 class ResilientLiteLLM(LiteLLM):
@@ -45,6 +47,7 @@ class ResilientLiteLLM(LiteLLM):
         resilience: how long to wait between attempts.
         additional_kwargs: further parameters of each call.
         context_window: tokens, where litellm does not know the model; 8192 where neither does.
+        settings: what else is known of the model and of the way to it; see :class:`routellm_core.ModelSettings`.
         is_function_calling: whether the model takes tools, where litellm does not know it; assumed by default.
         backend: calls the model; by default litellm.
     """
@@ -57,6 +60,7 @@ class ResilientLiteLLM(LiteLLM):
     resilience: ResiliencePolicy | None = Field(default=None, exclude=True)
     context_window: int | None = Field(default=None, gt=0)
     is_function_calling: bool = True
+    settings: ModelSettings | None = None
     backend: Any = Field(default=None, exclude=True, repr=False)
 
     _known: dict[str, Any] | None = PrivateAttr(default=None)
@@ -66,9 +70,37 @@ class ResilientLiteLLM(LiteLLM):
         FunctionCallingLLM.__init__(self, model=model, **{"max_tokens": None, **options})
 
     @classmethod
+    def from_settings(cls, settings: ModelSettings, **options: Any) -> Self:
+        """Build the model that settings describe.
+
+        Args:
+            settings: what they say wins.
+            **options: of the constructor, and ``model_kwargs``, further parameters of each call.
+        """
+        own = {name: getattr(settings, name) for name in _CLIENT_SETTINGS if name in settings.model_fields_set}
+        extra = {**(options.pop("model_kwargs", None) or {}), **settings.extra}
+        given = {**options, **{name: value for name, value in own.items() if value is not None}}
+        rest = settings.model_copy(update={"extra": {}, "api_key": None})
+        return cls(settings.model, additional_kwargs=extra, settings=rest, **given)
+
+    @classmethod
     def class_name(cls) -> str:
         """Return the name in serialised data."""
         return "resilient_litellm_llm"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # LlamaIndex's own takes what cannot be pickled out of the object that is being pickled, which goes on serving.
+        return super(ResilientLiteLLM, copy.copy(self)).__getstate__()
+
+    @property
+    def known_settings(self) -> ModelSettings:
+        """What is known of the model and of the way to it."""
+        own = {name: value for name in _CLIENT_SETTINGS if (value := getattr(self, name)) is not None}
+        return (self.settings or ModelSettings(model=self.model)).model_copy(update={**own, "model": self.model})
+
+    @field_serializer("settings")
+    def _dump_settings(self, settings: ModelSettings | None) -> dict[str, Any] | None:
+        return settings and settings.model_dump(mode="json", exclude={"api_key", "extra"}, exclude_unset=True)
 
     @property
     def metadata(self) -> LLMMetadata:
@@ -135,8 +167,7 @@ class ResilientLiteLLM(LiteLLM):
     ) -> tuple[ResilientCaller, RoutingDecision, dict[str, Any]]:
         own = {"temperature": self.temperature, "max_tokens": self.max_tokens, **self.additional_kwargs, **kwargs}
         parameters = {name: value for name, value in own.items() if value is not None}
-        timeout: dict[str, Any] = {"timeout": self.timeout} if self.timeout else {}
-        settings = ModelSettings(model=self.model, api_base=self.api_base, api_key=self.api_key, **timeout)
+        settings = self.known_settings
         policy = self.resilience or ResiliencePolicy()
         attempts = policy.attempts if self.max_retries is None else self.max_retries + 1
         one_model = replace(policy, attempts=attempts, fallback=False)

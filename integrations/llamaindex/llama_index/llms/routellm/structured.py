@@ -7,7 +7,7 @@ from typing import Any
 from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.types import TokenAsyncGen, TokenGen
-from llama_index.llms.routellm.questions import named_question
+from llama_index.llms.routellm.messages import named_question
 
 __all__ = ["RoutedStructuredLLM"]
 
