@@ -94,13 +94,13 @@ def compare_held_out(held_out: HeldOut) -> dict[str, Any]:
     first, *others = held_out.scores
     ranked = {name: _Ranked.of(scores, sample) for name, scores in held_out.scores.items()}
     figures = {
-        name: sample.ratio(each, 0.5, extra=sample.refit_variance(each.ranks) if name == first else 0.0)
+        name: sample.ratio(each, 0.5, extra=sample.refit_variance() if name == first else 0.0)
         for name, each in ranked.items()
     }
     lead = {}
     for name in others:
         difference = ranked[first].minus(ranked[name])
-        lead[name] = sample.ratio(difference, 0.0, extra=sample.refit_variance(difference.ranks))
+        lead[name] = sample.ratio(difference, 0.0, extra=sample.refit_variance())
     single = _best_single(held_out, sample)
     verdicts = [_verdict(f"the router {name!r}" if name == SHIPPED else name, row) for name, row in lead.items()]
     verdicts.append(_verdict(f"calling {single['model']} alone", single))
@@ -124,11 +124,10 @@ def interval_text(row: Mapping[str, Any], *, sign: str = "") -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Ranked:
-    """A covariance of ranks and gain: its ``value``, each row's influence on it, shape (n,), and the ranks."""
+    """A covariance of ranks and gain: its ``value``, and each row's influence on it, shape (n,)."""
 
     value: float
     influence: Floats
-    ranks: Floats
 
     @classmethod
     def of(cls, scores: Floats, sample: _Sample) -> _Ranked:
@@ -138,10 +137,10 @@ class _Ranked:
         _, level = np.unique(-scores, return_inverse=True)
         summed = np.bincount(level, noise) / len(scores)
         above = (np.cumsum(summed) - summed / 2.0)[level]
-        return cls(value, noise * ranks + above - above.mean() - value, ranks)
+        return cls(value, noise * ranks + above - above.mean() - value)
 
     def minus(self, other: _Ranked) -> _Ranked:
-        return _Ranked(self.value - other.value, self.influence - other.influence, self.ranks - other.ranks)
+        return _Ranked(self.value - other.value, self.influence - other.influence)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +173,7 @@ class _Sample:
         """Of Student's t, two-sided."""
         return float(_scipy_stats().t.ppf(0.5 + _LEVEL / 2.0, max(self.group_count - 1, 1)))
 
-    def refit_variance(self, ranks: Floats) -> float:
+    def refit_variance(self) -> float:
         """What training on these rows themselves adds to the variance; see the module's head."""
         if self.refitted is None:
             return 0.0
@@ -187,9 +186,7 @@ class _Sample:
         noise = self.gain - self.gain.mean()
         left_out = len(varied) - 1
         added = (left_out - 1) / left_out * sum(float((self.by_group(noise * row) ** 2).sum()) for row in deviations)
-        # ranks vary no more over samples than they differ from a fixed ranking's
-        most = float((self.by_group(noise * ranks) ** 2).sum())
-        return min(added, most) / len(noise) ** 2
+        return added / len(noise) ** 2
 
     def ratio(self, ranked: _Ranked, offset: float, *, extra: float) -> dict[str, float | None]:
         """Return offset + covariance / mean gain, with its interval."""
