@@ -96,7 +96,7 @@ class FallbackSettings(_Section):
     statuses: tuple[int, ...] = tuple(ResiliencePolicy.statuses)
     empty_answers: bool = True
     filtered_answers: bool = False
-    cooldown_after: int = Field(default=3, ge=0)
+    cooldown_after: int = Field(default=6, ge=0)
     cooldown_seconds: float = Field(default=30.0, ge=0)
 
     def policy(self) -> ResiliencePolicy:

@@ -202,7 +202,7 @@ class RoutedCall:
         other = next(tier for tier in routing.pair.tiers if tier != decision.tier)
         tiers = (decision.tier, other) if routing.has_other else (decision.tier,)
         rungs = [Rung(tier, routing.pair.of(tier), None if tier in self._retried else 1) for tier in tiers]
-        course: Course[Any] = Course(rungs, routing.policy, routing.cool_downs)
+        course: Course[Any] = Course(rungs, routing.policy, routing.cool_downs, is_bound=decision.score is None)
 
         def attempt_of(rung: Rung) -> Attempt:
             is_foreign = sent(rung.key) is not _NOTHING  # raises where only the other model can go on

@@ -71,7 +71,9 @@ class AsyncResilientCaller:
         Raises:
             BackendError: not to be repaired by asking the other model, or both models failed.
         """
-        course: Course[Any] = Course(self._rungs(decision.tier, attempts), self._policy, self._cool_downs)
+        course: Course[Any] = Course(
+            self._rungs(decision.tier, attempts), self._policy, self._cool_downs, is_bound=decision.score is None
+        )
         request_for = request_for or (lambda _tier: parameters)
         answer, rung = await arun(course, lambda rung: self._aattempt(rung, request_for(rung.key)))
         return answer, self._ended(decision, course, rung)
@@ -130,7 +132,9 @@ class ResilientCaller(AsyncResilientCaller):
         request_for: Callable[[Tier], Mapping[str, Any]] | None = None,
     ) -> tuple[Any, RoutingDecision]:
         """Do as :meth:`acall` does, and block."""
-        course: Course[Any] = Course(self._rungs(decision.tier, attempts), self._policy, self._cool_downs)
+        course: Course[Any] = Course(
+            self._rungs(decision.tier, attempts), self._policy, self._cool_downs, is_bound=decision.score is None
+        )
         request_for = request_for or (lambda _tier: parameters)
         answer, rung = run(course, lambda rung: self._attempt(rung, request_for(rung.key)))
         return answer, self._ended(decision, course, rung)

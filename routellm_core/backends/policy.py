@@ -41,7 +41,7 @@ class ResiliencePolicy:
     statuses: Sequence[int] = (402, 404, 413)
     empty_answers: bool = True
     filtered_answers: bool = False
-    cooldown_after: int = 3
+    cooldown_after: int = 6
     cooldown_seconds: float = 30.0
 
     def __post_init__(self) -> None:

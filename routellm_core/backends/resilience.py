@@ -78,6 +78,8 @@ class Course(Generic[T]):
         rungs: who may answer, in the order of preference.
         policy: what to do after failures.
         cool_downs: the models' states, which the requests of a process share.
+        is_bound: whether the first rung was not chosen by a score but asked for, or holds the conversation: it is then
+            asked first although it is failing just now, if only once.
 
     Attributes:
         rung: who is to be asked.
@@ -88,7 +90,9 @@ class Course(Generic[T]):
         BackendError: each of the models asked to be left alone for a while (429).
     """
 
-    def __init__(self, rungs: Sequence[Rung], policy: ResiliencePolicy, cool_downs: CoolDowns) -> None:
+    def __init__(
+        self, rungs: Sequence[Rung], policy: ResiliencePolicy, cool_downs: CoolDowns, *, is_bound: bool = False
+    ) -> None:
         self.failures: list[tuple[Rung, BaseException]] = []
         self.passed_over: list[BaseException] = []
         self._policy, self._cool_downs = policy, cool_downs
@@ -96,7 +100,7 @@ class Course(Generic[T]):
         self._failed = 0
         self._is_alone = len(rungs) == 1
         self._once: set[str] = set()
-        self._left = deque(rungs if self._is_alone else self._in_order(rungs))
+        self._left = deque(rungs if self._is_alone else self._in_order(rungs, is_bound))
         self.rung = self._left.popleft()
 
     def after(self, error: Exception) -> float | tuple[T, Rung]:
@@ -135,7 +139,7 @@ class Course(Generic[T]):
         self._move(f"an {emptiness} answer" if emptiness == "empty" else "a filtered answer")
         return False
 
-    def _in_order(self, rungs: Sequence[Rung]) -> list[Rung]:
+    def _in_order(self, rungs: Sequence[Rung], is_bound: bool) -> list[Rung]:
         """Return the rungs with those last that are cooling down, which are asked only once."""
         if self._cool_downs.probe(rungs[0].key):
             self._once.add(rungs[0].key)
@@ -147,6 +151,8 @@ class Course(Generic[T]):
             if all(state.is_asked for state in states):
                 wait = min(self._cool_downs.remaining(rung.key) for rung in rungs)
                 raise _all_too_busy(rungs, wait)
+            return list(rungs)
+        if is_bound:
             return list(rungs)
         for rung in cooling:
             status = self._cool_downs.state(rung.key).status

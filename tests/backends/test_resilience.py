@@ -343,3 +343,12 @@ def test_a_stream_can_be_closed_before_it_is_begun() -> None:
         assert other.is_closed
 
     asyncio.run(leave())
+
+
+def test_a_model_that_was_asked_for_is_asked_although_it_is_cooling_down():
+    downs = ResiliencePolicy(cooldown_after=1).cool_downs()
+    downs.failed("weak", 503, None)
+    rungs = [Rung("weak", "small"), Rung("strong", "big")]
+    policy = ResiliencePolicy()
+    assert Course(rungs, policy, downs).rung.key == "strong"
+    assert Course(rungs, policy, downs, is_bound=True).rung.key == "weak"

@@ -237,13 +237,13 @@ def test_a_dead_model_is_not_paid_for_by_every_request(serve: Any, scripted: Any
     weak = {"model": "openai/w", "api_base": scripted(hanging), "timeout": 0.3}
     running = serve(weak=weak, fallback={"attempts": 2, "wait_initial": 0.01})
     times = []
-    for _ in range(8):
+    for _ in range(10):
         started = time.monotonic()
-        response = running.chat("weak")
+        response = running.chat("router-random-1")
         times.append(time.monotonic() - started)
         assert response.headers["x-routellm-fallback-from"] == "openai/w"
-    assert len(calls) == 3
-    assert max(times[3:]) < 0.3
+    assert len(calls) == 6
+    assert max(times[6:]) < 0.3
     assert "passed over" in response.headers["x-routellm-reason"] or "504" in response.headers["x-routellm-reason"]
     import httpx
 
