@@ -48,6 +48,7 @@ class JudgedRows:
         translated: whether the prompt is a translation of another row's.
         languages: language codes.
         ids: a prompt and its translations share one.
+        licences: of the prompts.
     """
 
     prompts: list[str]
@@ -56,6 +57,7 @@ class JudgedRows:
     exam_lead: Floats
     translated: npt.NDArray[np.bool_]
     languages: npt.NDArray[np.str_]
+    licences: list[str]
 
 
 def judged_frame(folder: Path | None = None) -> Any:
@@ -97,6 +99,7 @@ def judged_rows(frame: Any) -> JudgedRows:
         exam_lead=np.where(chat, np.nan, np.sqrt(np.maximum(fails, 0.0))),
         translated=kept["translated"].to_numpy(dtype=bool),
         languages=kept["lang"].to_numpy(dtype=str),
+        licences=kept["data_licence"].tolist(),
     )
 
 

@@ -45,6 +45,7 @@ def train_shipped_sw(judged: JudgedRows, embedder: Embedder, folder: Path) -> di
         "command": f"python -m research.shipped {folder.name}",
         "battles": len(kept),
         "labels": "lead of the strong answer judged by an LLM from the prompt, no outcome of any model",
+        "licences": sorted({judged.licences[row] for row in chat}),
         "random_seed": None,
         "reference_traffic": f"{len(reference)} other judged chat prompts",
         "rank_correlation_with_mf_on_reference": round(_rank_correlation(scores, reference[:, -2]), 3),
@@ -105,6 +106,7 @@ def _card(folder: Path, embedder: str, facts: dict[str, Any]) -> str:
         f"- Command: `{facts['command']}`",
         "- Random seed: none is needed, the choice of prompts is fixed",
         f"- Labels: {facts['labels']}",
+        f"- Licences of the prompts: {', '.join(facts['licences'])}",
         f"- Versions: {', '.join(f'{name} {number}' for name, number in facts['versions'].items())}",
         f"- Reference traffic of the quantiles: {facts['reference_traffic']}",
     ]

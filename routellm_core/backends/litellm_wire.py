@@ -168,6 +168,9 @@ def _record(value: Any, operation: str) -> dict[str, Any]:
         always = {"finish_reason": None, "logprobs": None, **({"text": ""} if operation == "completions" else {})}
         is_usage = record.get("usage") and not any(_says_something(choice) for choice in choices)
         record["choices"] = [] if is_usage else [{**always, **choice} for choice in choices]
+        for choice in record["choices"] if operation == "chat/completions" else ():
+            if choice["logprobs"] is not None:
+                choice["logprobs"] = {"content": None, "refusal": None, **choice["logprobs"]}
     return record
 
 

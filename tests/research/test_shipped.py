@@ -114,7 +114,9 @@ def test_the_static_asset_and_its_router_repeat_exactly(small_sources, tmp_path)
 
 def test_what_a_word_weighs_follows_from_the_labels():
     lead = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
-    judged = JudgedRows(["x"] * 6, list("abcdef"), lead, np.full(6, np.nan), np.zeros(6, bool), np.array(["en"] * 6))
+    judged = JudgedRows(
+        ["x"] * 6, list("abcdef"), lead, np.full(6, np.nan), np.zeros(6, bool), np.array(["en"] * 6), ["MIT"] * 6
+    )
     weights = word_weights(judged, [[1, 3], [1], [1, 3], [2], [2, 3], [2]], 5)
     assert weights[1] > 0 > weights[2]
     assert weights[0] == weights[4] == 0.0  # never seen

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from research.pool import ALLOWED_LICENCES
+from research.judged import JUDGED_LICENCES
 from routellm_core._files import ASSETS
 from routellm_core.routers.sw_ranking.router import SimilarityWeightedRouter
 from routellm_core.rows.labelled import MixedRows, PairRows, PreferenceRows
@@ -84,7 +84,7 @@ def test_the_shipped_index_is_small_licensed_and_ordered():
     assert sum(file.stat().st_size for file in folder.iterdir()) < 1_400_000
     assert sum(file.stat().st_size for file in ASSETS.rglob("*") if file.is_file()) < 12_000_000
     facts = json.loads((folder / "training.json").read_text())
-    assert set(facts["licences"]) <= ALLOWED_LICENCES
+    assert set(facts["licences"]) <= JUDGED_LICENCES
     card = (folder / "README.md").read_text()
     assert facts["command"] in card
     assert "MT-Bench" in card
