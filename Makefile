@@ -22,8 +22,12 @@ demo: $(VENV)/.base  ## route real prompts with the embedded default, then call 
 test: $(VENV)/.dev  ## install everything and run every test
 	$(BIN)/python $(PYTEST)
 
+# The core and the adapters. Not the server, training, evaluation and the command line, nor the examples of the pages.
+FAST = tests/test_*.py $(foreach part,adapters backends calibration embeddings metrics providers routers rows,tests/$(part)) \
+  integrations --ignore-glob "*/test_docs.py"
+
 test-fast: $(VENV)/.dev  ## what one runs while working: the core and the adapters, without what is slow
-	$(BIN)/python $(PYTEST) -m "not slow" --quiet
+	$(BIN)/python $(PYTEST) -m "not slow" --quiet $(FAST)
 
 test-newest:  ## every test on the newest releases that the open ranges admit today; prints them
 	$(PYTHON) -m tests.edges newest

@@ -160,6 +160,7 @@ def test_the_decision_is_attached_to_a_copy(local_models: LocalModelServer) -> N
     assert type(response) is type(kept[0])
 
 
+@pytest.mark.slow
 def test_a_callback_that_walks_the_response_meanwhile_never_fails(local_models: LocalModelServer) -> None:
     # litellm's thread serialises the response to log it, while the caller has it already.
     code = f"""

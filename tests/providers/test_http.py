@@ -295,6 +295,7 @@ def test_time_outs(way: str, scripted: Start, handler: Answer, limits: dict[str,
     assert (caught.value.status_code, caught.value.retryable, caught.value.is_timeout) == (504, True, True)
 
 
+@pytest.mark.slow
 async def test_a_stream_that_has_begun_may_be_silent_for_a_shorter_time_than_before_its_beginning(
     scripted: Start,
 ) -> None:

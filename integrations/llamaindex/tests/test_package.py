@@ -59,6 +59,7 @@ def test_shared_namespaces_stay_open(folder: Path) -> None:
     assert not (folder / "__init__.py").exists(), "it would hide LlamaIndex's other packages"
 
 
+@pytest.mark.slow
 def test_the_readme_runs(local_models: LocalModelServer, tmp_path: Path) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (PACKAGE / "README.md").read_text(encoding="utf-8"), re.M | re.S)
     printed = run(["-c", "\n".join(blocks)], local_models, tmp_path)
@@ -66,6 +67,7 @@ def test_the_readme_runs(local_models: LocalModelServer, tmp_path: Path) -> None
     assert "read the tool's result: It is sunny in Rome. openai/" in printed
 
 
+@pytest.mark.slow
 def test_the_example_runs_offline(local_models: LocalModelServer) -> None:
     printed = run(["-m", "examples.llamaindex_rag"], local_models, REPOSITORY)
     assert "decision: openai/local-weak" in printed
