@@ -83,3 +83,32 @@ def test_the_public_names_are_pinned_and_all_of_them_resolve() -> None:
 def test_no_package_file_shadows_a_framework(repository: Path) -> None:
     for folder in ("integrations", "integrations/langchain", "integrations/dspy", "integrations/llamaindex"):
         assert not (repository / folder / "__init__.py").exists()
+
+
+# Scripts of the repository that no other test runs: the names that they take from the packages must exist.
+NAMES = """
+import ast, sys
+from importlib import import_module
+for path in sys.argv[1:]:
+    for node in ast.walk(ast.parse(open(path, encoding="utf-8").read())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("routellm_core", "research"):
+            try:
+                module = import_module(node.module)
+                for alias in node.names:
+                    hasattr(module, alias.name) or import_module(f"{node.module}.{alias.name}")
+            except ImportError as error:
+                print(path, error)
+"""
+
+
+def test_the_repository_s_scripts_import_what_there_is(repository: Path) -> None:
+    files = [str(path) for part in ("research", "benchmarks", "examples") for path in (repository / part).rglob("*.py")]
+    assert len(files) > 30
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", NAMES, *files],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == ""
